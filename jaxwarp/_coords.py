@@ -1,0 +1,69 @@
+"""Where pixels are: normalised coordinates, pixel positions, axis order.
+
+Everything that jaxwarp knows about coordinates stands here.
+
+A pixel is a unit interval. Along an axis of ``S`` pixels, pixel ``i`` covers
+``[i - 1/2, i + 1/2]`` and its centre is at position ``i``. Normalised
+coordinates place -1 and 1 in one of two ways::
+
+    align_corners=False   -1 and 1 are the outer edges    p = ((g + 1) * S - 1) / 2
+    align_corners=True    -1 and 1 are the outer centres  p = (g + 1) / 2 * (S - 1)
+
+Arrays are indexed ``[..., z, y, x]`` but coordinates are listed ``(x, y, z)``:
+the last axis of an array is the *first* coordinate of a point, as in torch.
+Only this module turns one order into the other.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+_T = TypeVar("_T")
+
+
+def xyz_order(per_axis: Sequence[_T]) -> tuple[_T, ...]:
+    """Reorder per-axis values between array order (..., y, x) and point order (x, y, ...)."""
+    return tuple(per_axis)[::-1]
+
+
+def coordinate_dtype(*dtypes: DTypeLike) -> Any:
+    """Return the dtype that coordinates, weights and sums use: at least float32."""
+    return jnp.promote_types(jnp.result_type(*dtypes), jnp.float32)
+
+
+def to_pixels(g: jax.Array, size: Any, align_corners: bool) -> jax.Array:
+    """Map normalised coordinates to pixel positions along one axis of ``size`` pixels.
+
+    ``size`` may be an int, a symbolic dimension or a traced array.
+    """
+    extent = jnp.asarray(size, g.dtype)
+    if align_corners:
+        return (g + 1) * ((extent - 1) / 2)
+    return (g + 1) * (extent / 2) - 0.5
+
+
+def to_normalized(p: jax.Array, size: Any, align_corners: bool) -> jax.Array:
+    """Map pixel positions to normalised coordinates along one axis; inverse of `to_pixels`.
+
+    With ``align_corners=True`` an axis of one pixel has no scale: everything maps
+    to 0, which is where torch puts its only pixel.
+    """
+    extent = jnp.asarray(size, p.dtype)
+    if align_corners:
+        last = extent - 1
+        return jnp.where(last > 0, (2 * p - last) / jnp.maximum(last, 1), 0)
+    return (2 * p + 1 - extent) / extent
+
+
+def pixel_centers(size: Any, align_corners: bool, dtype: DTypeLike) -> jax.Array:
+    """Return the normalised coordinates of the ``size`` pixel centres of one axis, (size,)."""
+    return to_normalized(jnp.arange(size, dtype=dtype), size, align_corners)
+
+
+def identity_grid(spatial: Sequence[Any], align_corners: bool, dtype: DTypeLike) -> jax.Array:
+    """Return the normalised coordinates of every pixel centre, (*spatial, n), listed (x, y, z)."""
+    centers = [pixel_centers(size, align_corners, dtype) for size in spatial]
+    return jnp.stack(xyz_order(jnp.meshgrid(*centers, indexing="ij")), axis=-1)
