@@ -31,7 +31,8 @@ def xyz_order(per_axis: Sequence[_T]) -> tuple[_T, ...]:
 
 def coordinate_dtype(*dtypes: DTypeLike) -> Any:
     """Return the dtype that coordinates, weights and sums use: at least float32."""
-    return jnp.promote_types(jnp.result_type(*dtypes), jnp.float32)
+    candidates = (jnp.dtype(jnp.float32), *map(jnp.dtype, dtypes))
+    return max(candidates, key=lambda dtype: jnp.finfo(dtype).bits)
 
 
 def to_pixels(g: jax.Array, size: Any, align_corners: bool) -> jax.Array:

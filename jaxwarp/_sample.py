@@ -1,0 +1,249 @@
+"""Sample images at grids: argument checks around one trilinear form.
+
+``grid_sample`` takes normalised coordinates, ``remap`` pixel positions, ``splat``
+is their adjoint. What they compute is in `_trilinear`; how a coordinate becomes
+pixels and weights is in `_taps`.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxwarp import _checks, _coords, _taps, _trilinear
+from jaxwarp._kernels import Form
+from jaxwarp._taps import Rule
+
+
+def grid_sample(
+    input: jax.Array,
+    grid: jax.Array,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = False,
+    *,
+    channel_axis: int = 1,
+) -> jax.Array:
+    """Sample an image at normalised coordinates.
+
+    Args:
+        input: Images (N, C, *spatial), or (N, *spatial, C) with ``channel_axis=-1``,
+            with 1, 2 or 3 spatial axes.
+        grid: Normalised coordinates (N, *out, n), listed (x, y, z): for each output
+            point, where to read the input. Any number of output axes.
+        mode: "nearest" (ties go to the even pixel), "bilinear" (linear along every
+            axis) or "bicubic" (Keys' cubic convolution, A = -0.75).
+        padding_mode: What lies outside the image: "zeros", "border" (the edge pixel)
+            or "reflection" (about the outer pixels' centres with ``align_corners``,
+            about their outer edges without).
+        align_corners: Whether -1 and 1 are the outer pixels' centres (True) or their
+            outer edges (False, also None). Give the grid's maker the same.
+        channel_axis: 1 for torch's layout, -1 for Flax's.
+
+    Returns:
+        The samples (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, in the
+        input's dtype. Coordinates, weights and sums are at least float32. A NaN
+        coordinate reads zero or, padded, pixel 0; an infinite one reads zero, the
+        edge (border) or pixel 0 (reflection); neither has a gradient.
+
+    Raises:
+        TypeError: An operand is not a floating-point array; align_corners is not a
+            bool; channel_axis is not an int.
+        ValueError: Shapes that do not fit, an empty spatial axis, an unknown mode or
+            padding_mode, a channel_axis that is neither 1 nor -1.
+
+    Equals ``torch.nn.functional.grid_sample`` in values and gradients.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> image = jnp.arange(4.0).reshape(1, 1, 2, 2)
+        >>> points = jnp.array([[[0.0, 0.0], [0.5, 0.5], [-1.0, 0.5]]])
+        >>> grid_sample(image, points)
+        Array([[[1.5, 3. , 1. ]]], dtype=float32)
+    """
+    rule = _rule(mode, padding_mode, align_corners, normalized=True)
+    return _sample_checked(input, "grid", grid, rule, channel_axis)
+
+
+def remap(
+    input: jax.Array,
+    positions: jax.Array,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    *,
+    channel_axis: int = 1,
+) -> jax.Array:
+    """Sample an image at pixel positions.
+
+    Pixel (0, 0) has its centre at position (0, 0), as for OpenCV's ``remap``. There is
+    no ``align_corners`` here: reflection is about the outer pixels' edges.
+
+    Args:
+        input: Images (N, C, *spatial), or (N, *spatial, C) with ``channel_axis=-1``.
+        positions: Pixel positions (N, *out, n), listed (x, y, z): for each output
+            point, where to read the input. Any number of output axes.
+        mode: As in `grid_sample`.
+        padding_mode: As in `grid_sample` without ``align_corners``.
+        channel_axis: 1 for torch's layout, -1 for Flax's.
+
+    Returns:
+        The samples (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, in the
+        input's dtype.
+
+    Raises:
+        TypeError: As `grid_sample`.
+        ValueError: As `grid_sample`.
+
+    Equals ``cv2.remap(image, x, y, INTER_LINEAR, BORDER_CONSTANT)`` for bilinear zeros.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> image = jnp.arange(4.0).reshape(1, 1, 2, 2)
+        >>> remap(image, jnp.array([[[1.0, 0.0], [0.5, 1.0]]]))
+        Array([[[1. , 2.5]]], dtype=float32)
+    """
+    rule = _rule(mode, padding_mode, False, normalized=False)
+    return _sample_checked(input, "positions", positions, rule, channel_axis)
+
+
+def splat(
+    values: jax.Array,
+    grid: jax.Array,
+    size: tuple[int, ...],
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = False,
+    *,
+    channel_axis: int = 1,
+) -> jax.Array:
+    """Add values to an image of zeros at normalised coordinates (forward warping).
+
+    The adjoint of `grid_sample`: where that reads pixels with some weights, this adds
+    to the same pixels with the same weights, so that for every image and grid
+    ``sum(grid_sample(image, grid) * values) == sum(image * splat(values, grid, size))``.
+    Divide by the splat of ones for a weighted mean.
+
+    Args:
+        values: What to add (N, C, *out), or (N, *out, C) with ``channel_axis=-1``.
+        grid: Normalised coordinates (N, *out, n), listed (x, y, z): for each value,
+            where in the image to add it.
+        size: The image's spatial size: n positive integers in array order, (H, W) or
+            (D, H, W).
+        mode: As in `grid_sample`.
+        padding_mode: As in `grid_sample`; with "zeros" what lands outside is lost.
+        align_corners: As in `grid_sample`.
+        channel_axis: 1 for torch's layout, -1 for Flax's.
+
+    Returns:
+        The image (N, C, *size), or (N, *size, C) with ``channel_axis=-1``, in the
+        values' dtype; sums are at least float32 and rounded once.
+
+    Raises:
+        TypeError: As `grid_sample`; size is not a sequence of integers.
+        ValueError: As `grid_sample`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> values = jnp.array([[[1.0, 10.0]]])
+        >>> points = jnp.array([[[0.5, -0.5], [0.0, 0.5]]])
+        >>> splat(values, points, (2, 2))
+        Array([[[[0., 1.],
+                 [5., 5.]]]], dtype=float32)
+    """
+    rule = _rule(mode, padding_mode, align_corners, normalized=True)
+    values, grid = _checks.float_array("values", values), _checks.float_array("grid", grid)
+    channels_last = _channels_last(channel_axis)
+    spatial = _checks.output_size("size", size, (1, 2, 3), "(*spatial,)")
+    _checks.shape("grid", grid, "(N, *out, n)", grid.ndim >= 2)
+    layout = "(N, *out, C)" if channels_last else "(N, C, *out)"
+    points = values.shape[1:-1] if channels_last else values.shape[2:]
+    holds = values.ndim == grid.ndim and points == grid.shape[1:-1]
+    _checks.shape("values", values, f"{layout} for a grid of shape {grid.shape}", holds)
+    _check_operands("values", values, "grid", grid, spatial)
+    return _splat(values, grid, rule, channels_last, spatial)
+
+
+# Checks -----------------------------------------------------------------------
+
+
+def _rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: bool) -> Rule:
+    return Rule(
+        _checks.choice("mode", mode, _taps.MODES),
+        _checks.choice("padding_mode", padding_mode, _taps.PADDING_MODES),
+        _checks.flag("align_corners", align_corners),
+        normalized,
+    )
+
+
+def _channels_last(channel_axis: Any) -> bool:
+    if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
+        raise TypeError(f"channel_axis must be the int 1 or -1, got {channel_axis!r}")
+    if channel_axis not in (1, -1):
+        raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis}")
+    return channel_axis == -1
+
+
+def _sample_checked(input: Any, name: str, points: Any, rule: Rule, channel_axis: Any) -> jax.Array:
+    input = _checks.float_array("input", input)
+    points = _checks.float_array(name, points)
+    channels_last = _channels_last(channel_axis)
+    layout = "(N, *spatial, C)" if channels_last else "(N, C, *spatial)"
+    rule_text = f"{layout} with 1, 2 or 3 spatial axes"
+    _checks.shape("input", input, rule_text, input.ndim in (3, 4, 5))
+    _checks.shape(name, points, "(N, *out, n)", points.ndim >= 2)
+    spatial = input.shape[1:-1] if channels_last else input.shape[2:]
+    _check_operands("input", input, name, points, spatial)
+    holds = not any(isinstance(d, int) and d == 0 for d in spatial)
+    _checks.shape("input", input, f"{layout} with no empty spatial axis", holds)
+    return _sample(input, points, rule, channels_last)
+
+
+def _check_operands(
+    name: str, x: jax.Array, points_name: str, points: jax.Array, spatial: tuple[Any, ...]
+) -> None:
+    _checks.same_batch(**{name: x, points_name: points})
+    n = len(spatial)
+    if points.shape[-1] != n:
+        raise ValueError(
+            f"{points_name} must hold {n} coordinates on its last axis, one for each spatial"
+            f" axis of the image, got {points.shape[-1]} (shape {points.shape})"
+        )
+    pixels = [d for d in spatial if isinstance(d, int)]
+    if len(pixels) == n and _product(pixels) >= 2**31:
+        raise ValueError(
+            f"{name} must hold fewer than 2**31 pixels in one image, got spatial size {spatial}"
+        )
+
+
+def _product(sizes: list[int]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+# Compiled ---------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _sample(input: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool) -> jax.Array:
+    spatial = input.shape[1:-1] if channels_last else input.shape[2:]
+    form = _form(rule, channels_last, spatial, input.dtype)
+    return _trilinear.sample(input, _as_coordinates(grid, input), form)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
+def _splat(
+    values: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool, spatial: tuple[Any, ...]
+) -> jax.Array:
+    form = _form(rule, channels_last, spatial, values.dtype)
+    return _trilinear.splat(values, _as_coordinates(grid, values), form)
+
+
+def _form(rule: Rule, channels_last: bool, spatial: tuple[Any, ...], dtype: Any) -> Form:
+    return Form(rule, channels_last, spatial, jnp.dtype(dtype), ((0,) * len(spatial),))
+
+
+def _as_coordinates(grid: jax.Array, image: jax.Array) -> jax.Array:
+    return grid.astype(_coords.coordinate_dtype(image.dtype, grid.dtype))
