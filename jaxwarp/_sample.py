@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxwarp import _checks, _coords, _taps, _trilinear
-from jaxwarp._kernels import Form
+from jaxwarp._corners import Form
 from jaxwarp._taps import Rule
 
 

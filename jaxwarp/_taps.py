@@ -16,13 +16,15 @@ of it, and may be traced values.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxwarp import _coords
+
+_W = TypeVar("_W")
 
 
 class Rule(NamedTuple):
@@ -74,12 +76,13 @@ def axis_taps(
         p = position(g)
         return kernel.weights(p - lax.stop_gradient(kernel.anchor(p)))
 
+    derivative = weights
     for _ in range(order):
-        weights = _derivative(weights)
+        derivative = _differentiate(derivative)
 
     anchor = lax.stop_gradient(kernel.anchor(position(g)))
     taps = []
-    for offset, weight in zip(kernel.offsets, weights(g), strict=True):
+    for offset, weight in zip(kernel.offsets, derivative(g), strict=True):
         at = anchor + offset
         if kernel.pads_taps:
             at = padding.move(at, extent, rule.align_corners)
@@ -87,7 +90,7 @@ def axis_taps(
     return taps
 
 
-def _derivative(f: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+def _differentiate(f: Callable[[jax.Array], _W]) -> Callable[[jax.Array], _W]:
     return lambda g: jax.jvp(f, (g,), (jnp.ones_like(g),))[1]
 
 

@@ -1,19 +1,18 @@
-"""The numerics of a thin-plate spline: its kernel, its sum over control points, its linear system.
+"""The numerics of a thin-plate spline: its kernel, its linear system, when that is singular.
 
-A spline's kernel is the Green's function of the bending energy, a function of
-``s = r^2`` alone, with SciPy's signs (so that smoothing adds to the diagonal)::
+A spline's kernel is the Green's function of the bending energy. It depends on the squared
+distance ``s = r^2`` alone, and has SciPy's sign, so that smoothing adds to the diagonal::
 
     1-D  r^3           2-D  r^2 log r           3-D  -r
 
-Taking ``s`` instead of ``r`` leaves one singular point, ``s = 0``, and the *double*
-``where`` in `kernel` is what keeps it harmless: a single one is right in value, but its
-derivative is ``0 * inf = NaN`` at every query that lies on a control point.
+The functions that take ``xp`` serve both JAX and, in float64 on the host, NumPy.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _OF_SQUARED_DISTANCE = {
     1: lambda s, xp: s * xp.sqrt(s),
@@ -21,26 +20,101 @@ _OF_SQUARED_DISTANCE = {
     3: lambda s, xp: -xp.sqrt(s),
 }
 
-# Kernel values that one step of `kernel_sum` holds: big enough to fill a GPU, small
-# enough to stay in a CPU's cache.
-_VALUES_AT_ONCE = 2**20
+# Energy per unit of trace(w^T K w): the inverse of the Green's function's constant.
+ENERGY_FACTOR = {1: 12.0, 2: 8.0 * jnp.pi, 3: 8.0 * jnp.pi}
+
+_FAULTS = {
+    1: "it holds a NaN or an infinity",
+    2: "it holds the same point twice (smoothing > 0 would allow that)",
+    3: "its points all lie on one point, line or plane, which determines no spline",
+}
 
 
-def squared_distances(points: Any, knots: Any) -> Any:
-    """Return |p - k|^2 for points (P, n) and knots (T, n) as (P, T), from direct differences.
+def kernel(offset: Any, xp: Any = jnp) -> Any:
+    """Return the kernel for offsets (..., n) between two points, (...).
 
-    The usual expansion ``p.p - 2 p.k + k.k`` is no faster and cancels away from the origin.
+    The distance comes from direct differences: the expansion ``p.p - 2 p.k + k.k`` is no
+    faster and cancels away from the origin. The *double* where keeps every derivative at
+    ``s = 0`` exactly 0; a single one would be right in value, with derivative 0 * inf = NaN.
     """
-    axes = range(points.shape[-1])
-    return sum((points[:, None, a] - knots[None, :, a]) ** 2 for a in axes)
-
-
-def kernel(s: Any, ndim: int, xp: Any = jnp) -> Any:
-    """Return the kernel at squared distances ``s``; 0, with every derivative 0, at ``s = 0``."""
+    ndim = offset.shape[-1]
+    s = sum(offset[..., axis] ** 2 for axis in range(ndim))
     apart = s > 0
     return xp.where(apart, _OF_SQUARED_DISTANCE[ndim](xp.where(apart, s, 1), xp), 0)
 
 
 def affine_terms(points: Any, xp: Any = jnp) -> Any:
-    """Return the rows (1, x[, y[, z]]) of points (P, n) as (P, 1 + n)."""
-    return xp.concatenate([xp.ones_like(points[:, :1]), points], axis=1)
+    """Return the rows (1, x[, y[, z]]) of points (..., n) as (..., 1 + n)."""
+    return xp.concatenate([xp.ones_like(points[..., :1]), points], axis=-1)
+
+
+def frame(target: Any, xp: Any = jnp) -> tuple[Any, Any]:
+    """Return the centre (n,) and the half-width () of the points (T, n).
+
+    A spline does not depend on the frame it is computed in, only its rounding does.
+    """
+    center = xp.mean(target, axis=0)
+    reach = xp.max(xp.abs(target - center[None]))
+    return center, xp.where(reach > 0, reach, 1)
+
+
+def in_frame(smoothing: Any, scale: Any, ndim: int) -> Any:
+    """Return the smoothing that means the same once coordinates are divided by ``scale``."""
+    return smoothing / scale ** (4 - ndim)
+
+
+def system(knots: Any, smoothing: Any, xp: Any = jnp) -> Any:
+    """Return the matrix [[K + smoothing I, H], [H^T, 0]] of points (T, n), (T+n+1, T+n+1)."""
+    count, ndim = knots.shape
+    bending = kernel(knots[:, None] - knots[None], xp)
+    bending = bending + smoothing * xp.eye(count, dtype=knots.dtype)
+    affine = affine_terms(knots, xp)
+    corner = xp.zeros((ndim + 1, ndim + 1), knots.dtype)
+    return xp.block([[bending, affine], [affine.T, corner]])
+
+
+def require_fit(target: jax.Array, smoothing: jax.Array) -> None:
+    """Raise a ValueError if the concrete points ``target`` (N, T, n) determine no spline."""
+    found = faults(target, smoothing)
+    if isinstance(found, jax.core.Tracer) or not found.is_fully_addressable:
+        return
+    for element, fault in enumerate(np.asarray(found)):
+        if fault:
+            raise ValueError(f"target has no spline in batch element {element}: {_FAULTS[fault]}")
+
+
+@jax.jit
+def faults(target: jax.Array, smoothing: jax.Array) -> jax.Array:
+    """Return what is wrong with each batch element of control points, (N,); 0 is nothing."""
+    return jax.vmap(_fault, in_axes=(0, None))(target, smoothing)
+
+
+def _fault(target: jax.Array, smoothing: jax.Array) -> jax.Array:
+    center, scale = frame(target)
+    knots = (target - center[None]) / scale
+    # Points on a line are only as straight as their coordinates are exact.
+    exactness = jnp.finfo(target.dtype).eps * jnp.max(jnp.abs(target)) / scale
+    flat = _thickness(knots) <= 16 * exactness
+    coincide = jnp.sum(_same(knots)) > knots.shape[0]
+    found = jnp.where(flat, 3, 0)
+    found = jnp.where(coincide & (smoothing == 0), 2, found)
+    return jnp.where(jnp.all(jnp.isfinite(target)), found, 1)
+
+
+def _same(knots: jax.Array) -> jax.Array:
+    """Return which pairs of points coincide, (T, T); every point does with itself."""
+    return jnp.all(knots[:, None] == knots[None], axis=-1)
+
+
+def _thickness(knots: jax.Array) -> jax.Array:
+    """Return how far points (T, n) are from lying on a point, line or plane."""
+    rest = knots - knots[:1]
+    for _ in range(knots.shape[-1]):
+        # Remove the direction of the point that sticks out most (pivoted Gram-Schmidt).
+        squares = jnp.sum(rest**2, axis=-1)
+        most = jnp.argmax(squares)
+        axis = rest[most] / jnp.sqrt(jnp.where(squares[most] > 0, squares[most], 1))
+        along = jnp.sum(rest * axis[None], axis=-1)
+        rest = rest - along[:, None] * axis[None]
+        thickness = jnp.sqrt(squares[most])
+    return thickness

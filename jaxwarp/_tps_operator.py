@@ -103,8 +103,9 @@ def _influence(target: np.ndarray, points: np.ndarray, smoothing: float, dtype: 
     affine = affine_terms(knots, np)
     corner = np.zeros((ndim + 1, ndim + 1))
     bending = kernel(squared_distances(knots, knots), ndim, np) + smoothing * np.eye(count)
-    cardinal = np.linalg.solve(np.block([[bending, affine], [affine.T, corner]]),
-                               np.eye(count + ndim + 1, count))
+    cardinal = np.linalg.solve(
+        np.block([[bending, affine], [affine.T, corner]]), np.eye(count + ndim + 1, count)
+    )
     matrix = np.empty((len(points), count), dtype)
     for start in range(0, len(points), _ROWS_AT_ONCE):
         some = points[start : start + _ROWS_AT_ONCE]

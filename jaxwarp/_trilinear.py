@@ -22,7 +22,7 @@ mixture follow, and what lies between a forward and a backward pass is only the
 operands themselves (the image and the grid), never gathered pixels.
 
 All three are one JAX primitive that differs in ``missing``. What they compute is
-in `_kernels`; here stands only what JAX needs to know about them.
+in `_corners`; here stands only what JAX needs to know about them.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxwarp import _kernels
-from jaxwarp._kernels import Form
+from jaxwarp import _corners
+from jaxwarp._corners import Form
 
 
 def sample(
@@ -67,17 +67,26 @@ def _bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
 
 
 def _vary_alike(args: Sequence[Any]) -> list[Any]:
-    """Inside `jax.shard_map`, mark all operands as varying over the same mesh axes."""
-    varying = [getattr(jax.typeof(x), "vma", frozenset()) for x in args]
+    """Inside `jax.shard_map`, mark all operands as varying over the same mesh axes.
+
+    Only then does the transpose sum the cotangent of an operand that all devices share.
+    """
+    varying = [_varying_axes(x) for x in args]
     union = frozenset().union(*varying)
     return [
-        jax.lax.pcast(x, tuple(sorted(union - v)), to="varying") if union - v else x
-        for x, v in zip(args, varying, strict=True)
+        jax.lax.pcast(x, tuple(sorted(union - axes)), to="varying") if union - axes else x
+        for x, axes in zip(args, varying, strict=True)
     ]
 
 
+def _varying_axes(x: Any) -> frozenset[str]:
+    aval = jax.typeof(x)
+    manual = getattr(aval, "mat", None)  # where jax 0.10.2 and later keep it
+    return aval.vma if manual is None else manual.varying
+
+
 def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], chunked: bool) -> jax.Array:
-    return _kernels.OPERATIONS[op](dict(zip(names, args, strict=True)), form, chunked)
+    return _corners.OPERATIONS[op](dict(zip(names, args, strict=True)), form, chunked)
 
 
 @form_p.def_impl

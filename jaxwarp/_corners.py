@@ -182,7 +182,6 @@ def _splat(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
 def _correlate(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
     values, grid, window = operands["values"], operands["grid"], operands.get("window")
     pixels = _flatten(operands["image"], form)
-    channel = -1 if form.channels_last else 1
     values = values.astype(grid.dtype)
 
     def visit(totals: tuple[jax.Array, ...], corner: Corner) -> tuple[jax.Array, ...]:
