@@ -6,6 +6,7 @@ there, too. Writes quickstart.png; prints the largest difference and the times.
 
 import sys
 import time
+from importlib.util import find_spec
 
 import jax
 import numpy as np
@@ -16,11 +17,7 @@ from skimage import data
 import jaxwarp
 from jaxwarp import interop
 
-try:
-    import torch
-except ImportError:
-    torch = None
-
+HAS_TORCH = find_spec("torch") is not None
 AFFINE = [[[0.9, 0.5, 0.1], [-0.5, 0.9, 0.0]]]
 HOMOGRAPHY = [[[1.1, 0.2, 0.0], [0.0, 1.4, 0.0], [0.0, 0.5, 1.1]]]
 
@@ -43,6 +40,8 @@ def jaxwarp_warps(*arrays):
 
 def torch_warps(*arrays):
     """The same in torch, which leaves the grids of the last two to its users."""
+    import torch
+
     x, theta, h, flow = (torch.tensor(a, dtype=torch.float32) for a in arrays)
     F, options = torch.nn.functional, {"align_corners": False}
     identity = F.affine_grid(torch.eye(2, 3)[None], x.shape, **options)
@@ -74,16 +73,16 @@ def main():
     picture = Image.open(sys.argv[1]) if sys.argv[1:] else Image.fromarray(data.astronaut())
     photo = interop.from_image(ImageOps.exif_transpose(picture).convert("RGB"))
     inputs = photo, AFFINE, HOMOGRAPHY, swirl(*photo.shape[2:])
-    makers = {"jaxwarp": jaxwarp_warps} | ({"torch": torch_warps} if torch else {})
+    makers = {"jaxwarp": jaxwarp_warps} | ({"torch": torch_warps} if HAS_TORCH else {})
     warps = {library: make(*inputs) for library, make in makers.items()}
 
-    rows = [*warps, "difference x 1e5"] if torch else [*warps]
+    rows = [*warps, "difference x 1e5"] if HAS_TORCH else [*warps]
     figure = Figure(figsize=(10, 3.6 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 3, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
     for column, name in enumerate(warps["jaxwarp"]):
         pictures, times = measure([calls[name] for calls in warps.values()])
         report = [f"{library} {ms:.2f} ms" for library, ms in zip(warps, times, strict=True)]
-        if torch:
+        if HAS_TORCH:
             difference = abs(pictures[0] - pictures[1])
             report.append(f"largest difference {difference.max():.1e}")
             pictures.append(1e5 * difference)
