@@ -6,10 +6,10 @@ Three ideas, each a function of one axis only:
    position for nearest and bilinear, and each tap's own index for bicubic.
 2. *Taps* are a short list of (index, inside, weight). A tap that is not inside
    the image reads zero and writes nothing.
-3. The *derivatives* of the weights with respect to the coordinate are again
-   weights on the same pixels; `jax.jvp` of the plain formulas gives them. A
-   padding's slope is piecewise constant and torch's slope at a kink is spelled
-   out where the kink is, with `stop_gradient`.
+3. *Derivatives* of the weights with respect to the position are again weights on
+   the same pixels: `jax.jvp` of the plain formulas. The position's own slope in
+   the coordinate is piecewise constant, so higher orders only multiply it, and
+   torch's slope at a kink is spelled out where the kink is, with `stop_gradient`.
 
 An axis need not be a whole array axis: ``first`` and ``size`` describe a window
 of it, and may be traced values.
@@ -42,56 +42,57 @@ class Rule(NamedTuple):
 
 
 class Tap(NamedTuple):
-    """One pixel that a coordinate reads: where it is, whether it exists, its weight."""
+    """One pixel that a position reads: where it is, whether it exists, its weight."""
 
     index: jax.Array
     inside: jax.Array
     weight: jax.Array
 
 
-def axis_taps(
-    g: jax.Array, rule: Rule, order: int, length: Any, first: Any = 0, size: Any = None
-) -> list[Tap]:
-    """List the taps of coordinates ``g`` along one axis.
-
-    Args:
-        g: Coordinates of any shape: normalised, or pixels if ``rule`` says so.
-        rule: Mode, padding and coordinate frame.
-        order: Which derivative of the weights with respect to ``g`` to return.
-        length: Length of the array axis; indices are in [0, length).
-        first: First index of the window that is sampled.
-        size: Number of pixels in the window; None means the whole axis.
-    """
-    size = length if size is None else size
-    kernel = _KERNELS[rule.mode]
+def position(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
+    """Map coordinates to finite positions in an axis of ``size`` pixels, padded."""
     padding = _PADDINGS[rule.padding_mode]
     extent = jnp.asarray(size, g.dtype)
+    p = _coords.to_pixels(g, size, rule.align_corners) if rule.normalized else g
+    p = padding.finite(p, extent)
+    return p if _KERNELS[rule.mode].pads_taps else padding.move(p, extent, rule.align_corners)
 
-    def position(g: jax.Array) -> jax.Array:
-        p = _coords.to_pixels(g, size, rule.align_corners) if rule.normalized else g
-        p = padding.finite(p, extent)
-        return p if kernel.pads_taps else padding.move(p, extent, rule.align_corners)
 
-    def weights(g: jax.Array) -> tuple[jax.Array, ...]:
-        p = position(g)
-        return kernel.weights(p - lax.stop_gradient(kernel.anchor(p)))
+def slope(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
+    """Return the derivative of `position` with respect to the coordinate."""
+    return _differentiate(lambda g: position(g, rule, size))(g)
 
-    derivative = weights
+
+def axis_taps(
+    p: jax.Array, rule: Rule, order: int, length: Any, size: Any, first: Any = 0
+) -> list[Tap]:
+    """List the taps of positions along one axis.
+
+    Args:
+        p: Positions of any shape, from `position`.
+        rule: Mode, padding and coordinate frame.
+        order: Which derivative of the weights with respect to ``p`` to return.
+        length: Length of the array axis; indices are in [0, length).
+        size: Number of pixels in the window that is sampled.
+        first: Index of the window's first pixel.
+    """
+    kernel = _KERNELS[rule.mode]
+    extent = jnp.asarray(size, p.dtype)
+    weights = kernel.weights
     for _ in range(order):
-        derivative = _differentiate(derivative)
-
-    anchor = lax.stop_gradient(kernel.anchor(position(g)))
+        weights = _differentiate(weights)
+    anchor = lax.stop_gradient(kernel.anchor(p))
     taps = []
-    for offset, weight in zip(kernel.offsets, derivative(g), strict=True):
+    for offset, weight in zip(kernel.offsets, weights(p - anchor), strict=True):
         at = anchor + offset
         if kernel.pads_taps:
-            at = padding.move(at, extent, rule.align_corners)
+            at = _PADDINGS[rule.padding_mode].move(at, extent, rule.align_corners)
         taps.append(Tap(*_locate(at, extent, length, first), weight))
     return taps
 
 
 def _differentiate(f: Callable[[jax.Array], _W]) -> Callable[[jax.Array], _W]:
-    return lambda g: jax.jvp(f, (g,), (jnp.ones_like(g),))[1]
+    return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
 
 
 def _locate(

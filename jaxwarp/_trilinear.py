@@ -95,8 +95,19 @@ def _eager(*args: Any, **params: Any) -> jax.Array:
 
 
 @form_p.def_abstract_eval
-def _abstract(*avals: Any, **params: Any) -> Any:
-    (out,) = jax.make_jaxpr(partial(_compute, chunked=False, **params))(*avals).out_avals
+def _abstract(*avals: Any, op: str, form: Form, names: tuple[str, ...]) -> Any:
+    """Describe the result by tracing a stand-in that depends on every operand.
+
+    That way JAX itself says over which mesh axes the result varies.
+    """
+    operands = dict(zip(names, avals, strict=True))
+    shape, dtype = _corners.result(op, operands, form)
+
+    def stand_in(*args: Any) -> Any:
+        total = sum(jnp.sum(x).astype(dtype) for x in args)
+        return jnp.broadcast_to(total, shape)
+
+    (out,) = jax.make_jaxpr(stand_in)(*avals).out_avals
     return out
 
 
