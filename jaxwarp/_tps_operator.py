@@ -1,16 +1,17 @@
 """Thin-plate splines with fixed target points: one precomputed matrix.
 
-A spline is linear in its source points. With the target points and the size known in
-advance, the whole path from source points to grid is therefore one matrix, and because
-a spline reproduces the identity, it is enough to let it act on the displacement::
+A spline is linear in its source points. Where the target points and the size are known in
+advance, the whole way from source points to grid is therefore one matrix, and because a
+spline reproduces the identity, it is enough that it acts on the displacement::
 
-    M    = [R_gpt, H_gpt] [[R_cpt + smoothing I, H_cpt], [H_cpt^T, 0]]^-1 [:, :T]
+    M    = [R_gpt  H_gpt] [[R_cpt + smoothing I, H_cpt], [H_cpt^T, 0]]^-1 [:, :T]
     grid = base + M (source - target)
 
-The matrix is made on the host, in float64 whatever the precision of JAX, and rounded
-once. So source = target gives the identity bit for bit, and the error of a float32 grid is
-that of one dot product, whatever the number of control points and however badly they
-lie; a spline fitted in float32 loses up to the condition number of its system.
+with kernel R and affine terms H of the grid's points (gpt) and the control points (cpt).
+The matrix is made on the host, in float64 whatever JAX's precision, and rounded once. So
+source = target gives the identity bit for bit, and the error of a float32 grid is that of
+one dot product however many control points there are and however badly they lie, where
+a spline fitted in float32 loses up to the condition number of its system.
 """
 
 from collections.abc import Sequence
@@ -23,24 +24,25 @@ import numpy as np
 from jax import lax
 
 from jaxwarp import _checks, _coords
-from jaxwarp._tps_kernel import affine_terms, kernel, squared_distances
+from jaxwarp._tps import control_points, smoothing_scalar, spatial_size
+from jaxwarp._tps_kernel import affine_terms, frame, in_frame, kernel, require_fit, system
 
-# Rows of M that are computed at once: bounds the float64 workspace on the host.
-_ROWS_AT_ONCE = 8192
+# Rows of the matrix made at once: bounds the float64 workspace on the host.
+_ROWS_AT_ONCE = 4096
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ThinPlateOperator:
-    """The linear map from source points to sampling grid, for fixed target points.
+    """The linear map from source points to sampling grid, made by `tps_operator`.
 
-    A pytree of three arrays; call it on source points. Pass it to a jitted function as an
-    argument, or keep it in a variable collection: closing over it embeds the matrix in the
-    program. `tps_operator` rebuilds it from the target points, so a checkpoint need not hold it.
+    A pytree of three arrays, to be called on source points. Hand it to a jitted function as an
+    argument, or keep it in a variable collection: closing over it puts the matrix into
+    the program. `tps_operator` rebuilds it, so it need not be in checkpoints.
 
     Attributes:
         base: pixel centres, (1, *out, n), normalised (x, y, z).
-        matrix: the influence of each control point on each pixel, (N or 1, prod(out), T).
+        matrix: influence of each control point on each pixel, (N or 1, prod(out), T).
         target: the fixed target points, (N or 1, T, n).
     """
 
@@ -49,30 +51,26 @@ class ThinPlateOperator:
     target: jax.Array
 
     def __call__(self, source: Any) -> jax.Array:
-        """Return the grid (N, *out, n) that maps the target points to ``source`` (N, T, n).
+        """Return the grid of the spline from the target points to ``source``.
 
-        An operator whose target has a batch of one serves any batch of sources.
+        Args:
+            source: control points before the warp, (N, T, n), in normalised (x, y, z); any
+                N where the target has a batch of one.
+
+        Returns:
+            The grid (N, *out, n), in the wider dtype of operator and source.
+
+        Raises:
+            TypeError: ``source`` is not an array of real floating-point numbers.
+            ValueError: its shape does not fit the target points.
         """
         source = _checks.float_array("source", source)
-        control = self.target.shape[1:]
-        rule = f"(N, {control[0]}, {control[1]}), like the operator's target"
-        _checks.shape("source", source, rule, source.shape[1:] == control)
-        if self.target.shape[0] != 1:
+        batch, count, ndim = self.target.shape
+        fits = source.ndim == 3 and source.shape[1:] == (count, ndim)
+        _checks.shape("source", source, f"(N, {count}, {ndim}), like the operator's target", fits)
+        if batch != 1:
             _checks.same_batch(target=self.target, source=source)
         return _apply_operator(self, source)
-
-
-@jax.jit
-def _apply_operator(operator: ThinPlateOperator, source: jax.Array) -> jax.Array:
-    base, matrix, target = operator.base, operator.matrix, operator.target
-    dtype = _coords.coordinate_dtype(matrix.dtype, source.dtype)
-    displacement = source.astype(dtype) - target.astype(dtype)
-    # A shared matrix is one (P, T) x (T, N n) product, not N separate ones.
-    shared = matrix.shape[0] == 1
-    subscripts = "pt,btn->bpn" if shared else "bpt,btn->bpn"
-    matrix = (matrix[0] if shared else matrix).astype(dtype)
-    moved = jnp.einsum(subscripts, matrix, displacement, precision=lax.Precision.HIGHEST)
-    return base.astype(dtype) + moved.reshape(-1, *base.shape[1:])
 
 
 def tps_operator(
@@ -82,35 +80,81 @@ def tps_operator(
     *,
     smoothing: float = 0.0,
 ) -> ThinPlateOperator:
-    """Precompute the map from source points to sampling grid, for fixed target points."""
-    align_corners = _checks.flag("align_corners", align_corners)
-    size = _checks.output_size("size", size)
-    target = np.asarray(_checks.float_array("target", target))
-    dtype = _coords.coordinate_dtype(target.dtype)
-    base = _coords.identity_grid(size[2:], align_corners, dtype)
-    points = np.asarray(base, np.float64).reshape(-1, target.shape[-1])
-    matrix = np.stack([_influence(t.astype(np.float64), points, smoothing, dtype) for t in target])
-    return ThinPlateOperator(base[None], jnp.asarray(matrix), jnp.asarray(target, dtype))
+    """Precompute the sampling grid of thin-plate splines whose target points are fixed.
+
+    ``tps_operator(target, size)(source)`` is ``tps_grid(target, source, size)``, faster and, in
+    float32, far more exact: a single matmul. It is differentiable in the source points, and
+    takes prod(out) * T numbers of memory. Torch modules that keep the inverse of the spline's
+    matrix in a buffer do the same.
+
+    Args:
+        target: control points in the output, (N, T, n), or (1, T, n) to serve every
+            source, in normalised (x, y, z). Concrete: not an argument of a jitted function.
+        size: output size (N, C, *out), with n = len(out) spatial axes.
+        align_corners: where -1 and 1 are, the outer pixels' edges (False, None) or centres
+            (True); pass the same to `grid_sample`.
+        smoothing: number >= 0, see `tps_fit`.
+
+    Returns:
+        A `ThinPlateOperator`, of the target's dtype and at least float32.
+
+    Raises:
+        TypeError: an argument has the wrong type, or ``target`` is not concrete.
+        ValueError: shapes do not fit each other or ``size``, ``smoothing`` is negative, or the
+            target points determine no spline (see `tps_fit`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxwarp import tps_operator
+        >>> target = jnp.array([[[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]])
+        >>> to_grid = tps_operator(target, (1, 3, 2, 2))
+        >>> to_grid(target + jnp.array([0.25, 0.0]))[0, 0].round(3).tolist()
+        [[-0.25, -0.5], [0.75, -0.5]]
+    """
+    for name, x in {"target": target, "smoothing": smoothing}.items():
+        if isinstance(x, jax.core.Tracer):
+            raise TypeError(f"{name} must be concrete, got {x}; tps_grid takes traced points")
+    # A module may build its buffers while it is itself being traced.
+    with jax.ensure_compile_time_eval():
+        target = control_points("target", target)
+        align_corners = _checks.flag("align_corners", align_corners)
+        spatial = spatial_size(size, target, shared=True)
+        smoothing = smoothing_scalar(smoothing)
+        require_fit(target, smoothing.astype(target.dtype))
+        target = target.astype(_coords.coordinate_dtype(target.dtype))
+        base = _coords.identity_grid(spatial, align_corners, target.dtype)[None]
+        points = np.asarray(base, np.float64).reshape(-1, target.shape[2])
+        matrix = [_influence(points, t, float(smoothing)) for t in np.asarray(target)]
+        return ThinPlateOperator(base, jnp.asarray(np.stack(matrix)), target)
 
 
-def _influence(target: np.ndarray, points: np.ndarray, smoothing: float, dtype: Any) -> np.ndarray:
-    """Return M for one batch element, (P, T), computed in float64 and rounded once."""
+def _influence(points: np.ndarray, target: np.ndarray, smoothing: float) -> np.ndarray:
+    """Return the matrix (P, T) from displacements of the targets (T, n) to those of the points."""
     count, ndim = target.shape
-    center = target.mean(axis=0)
-    scale = np.abs(target - center).max()
-    knots, points = (target - center) / scale, (points - center) / scale
-    smoothing = smoothing / scale ** (4 - ndim)
-    affine = affine_terms(knots, np)
-    corner = np.zeros((ndim + 1, ndim + 1))
-    bending = kernel(squared_distances(knots, knots), ndim, np) + smoothing * np.eye(count)
-    cardinal = np.linalg.solve(
-        np.block([[bending, affine], [affine.T, corner]]), np.eye(count + ndim + 1, count)
-    )
-    matrix = np.empty((len(points), count), dtype)
+    matrix = np.empty((len(points), count), target.dtype)
+    target = target.astype(np.float64)
+    center, scale = frame(target, np)
+    knots = (target - center) / scale
+    left = system(knots, in_frame(smoothing, scale, ndim), np)
+    # Column t holds the weights of the spline that moves target t by 1 and no other.
+    cardinal = np.linalg.solve(left, np.eye(len(left), count))
     for start in range(0, len(points), _ROWS_AT_ONCE):
-        some = points[start : start + _ROWS_AT_ONCE]
-        reach = kernel(squared_distances(some, knots), ndim, np)
-        matrix[start : start + _ROWS_AT_ONCE] = (
-            reach @ cardinal[:count] + affine_terms(some, np) @ cardinal[count:]
-        )
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        u = (points[rows] - center) / scale
+        bend = kernel(u[:, None] - knots[None], np) @ cardinal[:count]
+        matrix[rows] = bend + affine_terms(u, np) @ cardinal[count:]
     return matrix
+
+
+@jax.jit
+def _apply_operator(operator: ThinPlateOperator, source: jax.Array) -> jax.Array:
+    dtype = _coords.coordinate_dtype(operator.matrix.dtype, source.dtype)
+    base, matrix, target = (
+        x.astype(dtype) for x in (operator.base, operator.matrix, operator.target)
+    )
+    displacement = source.astype(dtype) - target
+    if matrix.shape[0] == 1:  # one (P, T) x (T, N n) product rather than N thin ones
+        moved = jnp.einsum("pt,btn->bpn", matrix[0], displacement, precision=lax.Precision.HIGHEST)
+    else:
+        moved = jnp.einsum("bpt,btn->bpn", matrix, displacement, precision=lax.Precision.HIGHEST)
+    return base + moved.reshape(-1, *base.shape[1:])

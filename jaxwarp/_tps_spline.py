@@ -1,0 +1,110 @@
+"""A thin-plate spline as a function: what it consists of, how it is fitted and evaluated.
+
+Everything about a spline is a function of *one* point, such as `move`; `everywhere` maps
+it over points and batch without ever holding all kernel values.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxwarp._tps_kernel import affine_terms, faults, frame, in_frame, kernel, system
+
+# Kernel values held at once: enough to fill a GPU, few enough for a CPU's cache.
+_VALUES_AT_ONCE = 2**20
+
+# GPUs and TPUs otherwise round the operands of a matmul to 10 or 7 bits: pixels, not digits.
+_HIGHEST = lax.Precision.HIGHEST
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ThinPlateSpline:
+    """A fitted thin-plate spline, made by `tps_fit`: a pytree of arrays.
+
+    Every array has a leading batch axis, of one where it comes from a target that all
+    sources share.
+
+    Attributes:
+        center: centre of the target points, (N or 1, n).
+        scale: half-width of the target points, (N or 1,).
+        knots: target points in that frame, (target - center) / scale, (N or 1, T, n).
+        weights: how much each knot bends the map, (N, T, n).
+        affine: affine part of the displacement, rows 1, x[, y[, z]], (N, n + 1, n).
+    """
+
+    center: jax.Array
+    scale: jax.Array
+    knots: jax.Array
+    weights: jax.Array
+    affine: jax.Array
+
+
+def fit(target: jax.Array, source: jax.Array, smoothing: jax.Array) -> ThinPlateSpline:
+    """Fit checked control points (N or 1, T, n) and (N, T, n); NaN where there is no spline."""
+    count, ndim = target.shape[1:]
+    # The map does not depend on the frame, so neither do its derivatives.
+    center, scale = lax.stop_gradient(jax.vmap(frame)(target))
+    knots = (target - center[:, None]) / scale[:, None, None]
+    matrix = jax.vmap(system)(knots, in_frame(smoothing, scale, ndim))
+    displacement = jnp.pad(source - target, ((0, 0), (0, ndim + 1), (0, 0)))
+    solution = _solve(matrix, displacement)
+    singular = (faults(target, smoothing) > 0)[:, None, None]
+    solution = jnp.where(singular, jnp.nan, solution)
+    return ThinPlateSpline(center, scale, knots, solution[:, :count], solution[:, count:])
+
+
+def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """Solve (N or 1, M, M) x = (N, M, n); one matrix is factored once for all right-hand sides."""
+    if matrix.shape[0] != 1:
+        return jnp.linalg.solve(matrix, right)
+    batch, rows, ndim = right.shape
+    columns = jnp.moveaxis(right, 0, 1).reshape(rows, batch * ndim)
+    return jnp.moveaxis(jnp.linalg.solve(matrix[0], columns).reshape(rows, batch, ndim), 1, 0)
+
+
+def move(spline: ThinPlateSpline, point: jax.Array) -> jax.Array:
+    """Map one point (n,) through one spline, without a batch axis: the formula itself."""
+    u = (point - spline.center) / spline.scale
+    bend = jnp.matmul(kernel(u[None] - spline.knots), spline.weights, precision=_HIGHEST)
+    return point + bend + jnp.matmul(affine_terms(u), spline.affine, precision=_HIGHEST)
+
+
+def everywhere(
+    f: Callable[..., jax.Array], spline: ThinPlateSpline, *points: jax.Array
+) -> jax.Array:
+    """Map ``f(spline, *point)`` over the batch and the points, some points at a time.
+
+    A spline or points with a batch of one are shared by the others', and so is the work. The
+    derivative recomputes each step rather than keep what it held.
+    """
+    *out, ndim = points[0].shape[1:]
+    flat = [p.reshape(p.shape[0], math.prod(out), ndim) for p in points]
+    per_point = spline.knots.shape[1] * max(x.shape[0] for x in (spline.knots, *flat))
+    at_once = max(1, _VALUES_AT_ONCE // per_point)
+
+    def element(spline: ThinPlateSpline, *points: jax.Array) -> jax.Array:
+        at = jax.checkpoint(lambda point: f(spline, *point))
+        return lax.map(at, points, batch_size=at_once)
+
+    result = _over_batch(element, spline, *flat)
+    return result.reshape(result.shape[0], *out, *result.shape[2:])
+
+
+def _over_batch(f: Callable[..., jax.Array], *operands: Any) -> jax.Array:
+    """Map ``f`` over the leading axis of every array; those with one element are shared."""
+    leaves, tree = jax.tree.flatten(operands)
+    axes = [None if x.shape[0] == 1 else 0 for x in leaves]
+    leaves = [x[0] if axis is None else x for x, axis in zip(leaves, axes, strict=True)]
+
+    def element(*leaves: jax.Array) -> jax.Array:
+        return f(*jax.tree.unflatten(tree, leaves))
+
+    if all(axis is None for axis in axes):
+        return element(*leaves)[None]
+    return jax.vmap(element, in_axes=axes)(*leaves)
