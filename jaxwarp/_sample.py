@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxwarp import _checks, _coords, _taps, _trilinear
-from jaxwarp._corners import Form
+from jaxwarp._form import Form
 from jaxwarp._taps import Rule
 
 
@@ -226,14 +226,14 @@ def _product(sizes: list[int]) -> int:
 # Compiled ---------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnums=(2, 3), inline=True)
+@partial(jax.jit, static_argnums=(2, 3))
 def _sample(input: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool) -> jax.Array:
     spatial = input.shape[1:-1] if channels_last else input.shape[2:]
     form = _form(rule, channels_last, spatial, input.dtype)
     return _trilinear.sample(input, _as_coordinates(grid, input), form)
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
+@partial(jax.jit, static_argnums=(2, 3, 4))
 def _splat(
     values: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool, spatial: tuple[Any, ...]
 ) -> jax.Array:

@@ -22,7 +22,7 @@ mixture follow, and what lies between a forward and a backward pass is only the
 operands themselves (the image and the grid), never gathered pixels.
 
 All three are one JAX primitive that differs in ``missing``. What they compute is
-in `_corners`; here stands only what JAX needs to know about them.
+in `_operations`; here stands only what JAX needs to know about them.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,9 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxwarp import _corners
-from jaxwarp._corners import Form
+from jaxwarp._form import Form
+from jaxwarp._operations import OPERATIONS
+from jaxwarp._varying import vary_alike
 
 
 def sample(
@@ -62,36 +63,12 @@ form_p = Primitive("jaxwarp_form")
 
 def _bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
     names = tuple(name for name in _OPERANDS if operands.get(name) is not None)
-    args = _vary_alike([operands[name] for name in names])
+    args = vary_alike([operands[name] for name in names])
     return form_p.bind(*args, op=op, form=form, names=names)
 
 
-def _vary_alike(args: Sequence[Any]) -> list[Any]:
-    """Inside `jax.shard_map`, mark all operands as varying over the same mesh axes.
-
-    Only then does the transpose sum the cotangent of an operand that all devices share.
-    """
-    varying = [_varying_axes(x) for x in args]
-    union = frozenset().union(*varying)
-    return [
-        jax.lax.pcast(x, tuple(sorted(union - axes)), to="varying") if union - axes else x
-        for x, axes in zip(args, varying, strict=True)
-    ]
-
-
-def _varying_axes(x: Any) -> frozenset[str]:
-    aval = jax.typeof(x)
-    manual = getattr(aval, "mat", None)  # where jax 0.10.2 and later keep it
-    return aval.vma if manual is None else manual.varying
-
-
 def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], chunked: bool) -> jax.Array:
-    return _corners.OPERATIONS[op](dict(zip(names, args, strict=True)), form, chunked)
-
-
-@form_p.def_impl
-def _eager(*args: Any, **params: Any) -> jax.Array:
-    return jax.jit(partial(form_p.bind, **params))(*args)
+    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, chunked)
 
 
 @form_p.def_abstract_eval
@@ -101,7 +78,7 @@ def _abstract(*avals: Any, op: str, form: Form, names: tuple[str, ...]) -> Any:
     That way JAX itself says over which mesh axes the result varies.
     """
     operands = dict(zip(names, avals, strict=True))
-    shape, dtype = _corners.result(op, operands, form)
+    shape, dtype = form.result(op, operands)
 
     def stand_in(*args: Any) -> Any:
         total = sum(jnp.sum(x).astype(dtype) for x in args)
@@ -117,6 +94,9 @@ for _platform, _chunked in ((None, False), ("cpu", True)):
         mlir.lower_fun(partial(_compute, chunked=_chunked), multiple_results=False),
         platform=_platform,
     )
+
+
+form_p.def_impl(jax.jit(form_p.bind, static_argnames=("op", "form", "names")))
 
 
 # Derivatives ------------------------------------------------------------------
