@@ -31,7 +31,7 @@ def xyz_order(per_axis: Sequence[_T]) -> tuple[_T, ...]:
 
 def coordinate_dtype(*dtypes: DTypeLike) -> Any:
     """Return the dtype that coordinates, weights and sums use: at least float32."""
-    candidates = (jnp.dtype(jnp.float32), *map(jnp.dtype, dtypes))
+    candidates = [jnp.dtype(d) for d in (jnp.float32, *dtypes)]
     return max(candidates, key=lambda dtype: jnp.finfo(dtype).bits)
 
 

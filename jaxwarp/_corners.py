@@ -84,7 +84,7 @@ def times(x: jax.Array, factors: Sequence[jax.Array | None]) -> jax.Array:
 class Corner(NamedTuple):
     """One pixel for every point: flat index, mask, and a weight per term."""
 
-    index: jax.Array
+    pixel: jax.Array
     inside: jax.Array
     weights: tuple[jax.Array, ...]
 
@@ -99,7 +99,7 @@ class Corner(NamedTuple):
 class _AxisTap(NamedTuple):
     """One tap along one axis, with its weight for each term of the form."""
 
-    index: jax.Array
+    pixel: jax.Array
     inside: jax.Array
     weights: tuple[jax.Array, ...]
 
@@ -111,18 +111,18 @@ def _taps_of_axis(axis: int, points: Points, form: Form) -> list[_AxisTap]:
         for order in {o[axis] for o in form.orders}
     }
     return [
-        _AxisTap(same[0].index, same[0].inside, tuple(tap.weight for tap in same))
+        _AxisTap(same[0].pixel, same[0].inside, tuple(tap.weight for tap in same))
         for same in zip(*(taps[o[axis]] for o in form.orders), strict=True)
     ]
 
 
 def _corner(taps: Sequence[_AxisTap], form: Form) -> Corner:
-    index, inside, weights = taps[0]
+    pixel, inside, weights = taps[0]
     for tap, length in zip(taps[1:], form.spatial[1:], strict=True):
-        index = index * length + tap.index
+        pixel = pixel * length + tap.pixel
         inside = inside & tap.inside
         weights = tuple(a * b for a, b in zip(weights, tap.weights, strict=True))
-    return Corner(index, inside, weights)
+    return Corner(pixel, inside, weights)
 
 
 def fold_corners(visit: Callable[[_T, Corner], _T], carry: _T, points: Points, form: Form) -> _T:

@@ -46,7 +46,7 @@ def _splat(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
         def visit(image: jax.Array, corner: Corner) -> jax.Array:
             weighed = rows * corner.weigh(chunk.scale)[..., None]
             weighed = jnp.where(corner.inside[..., None], weighed, 0)
-            return jax.vmap(_add_rows)(image, corner.index, weighed)
+            return jax.vmap(_add_rows)(image, corner.pixel, weighed)
 
         return fold_corners(visit, image, chunk.points, form)
 
@@ -104,7 +104,7 @@ def _flatten(image: jax.Array, form: Form) -> jax.Array:
 
 def _read(pixels: jax.Array, corner: Corner, form: Form, dtype: Any) -> jax.Array:
     """Gather (N, C, *out) or (N, *out, C); what is outside reads zero, whatever is there."""
-    rows = jax.vmap(_take_last if form.channels_last else _take_first)(pixels, corner.index)
+    rows = jax.vmap(_take_last if form.channels_last else _take_first)(pixels, corner.pixel)
     inside = jnp.expand_dims(corner.inside, form.channel_axis)
     return jnp.where(inside, rows.astype(dtype), 0)
 

@@ -4,7 +4,7 @@ Three ideas, each a function of one axis only:
 
 1. *Padding* is a map from position to position (`_PADDINGS`). Torch pads the
    position for nearest and bilinear, and each tap's own index for bicubic.
-2. *Taps* are a short list of (index, inside, weight). A tap that is not inside
+2. *Taps* are a short list of (pixel, inside, weight). A tap that is not inside
    the image reads zero and writes nothing.
 3. *Derivatives* of the weights with respect to the position are again weights on
    the same pixels: `jax.jvp` of the plain formulas. The position's own slope in
@@ -44,7 +44,7 @@ class Rule(NamedTuple):
 class Tap(NamedTuple):
     """One pixel that a position reads: where it is, whether it exists, its weight."""
 
-    index: jax.Array
+    pixel: jax.Array
     inside: jax.Array
     weight: jax.Array
 

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from jaxwarp._tps_kernel import affine_terms, faults, frame, in_frame, kernel, system
 
@@ -78,22 +79,39 @@ def move(spline: ThinPlateSpline, point: jax.Array) -> jax.Array:
 def everywhere(
     f: Callable[..., jax.Array], spline: ThinPlateSpline, *points: jax.Array
 ) -> jax.Array:
-    """Map ``f(spline, *point)`` over the batch and the points, some points at a time.
+    """Map ``f(spline, *point)`` over the batch and the points (N or 1, *out, n).
 
-    A spline or points with a batch of one are shared by the others', and so is the work. The
-    derivative recomputes each step rather than keep what it held.
+    What has a batch of one is shared by all, and so is the work. The points are taken some at
+    a time, and the derivative computes their kernel values again rather than keep them.
     """
     *out, ndim = points[0].shape[1:]
     flat = [p.reshape(p.shape[0], math.prod(out), ndim) for p in points]
-    per_point = spline.knots.shape[1] * max(x.shape[0] for x in (spline.knots, *flat))
-    at_once = max(1, _VALUES_AT_ONCE // per_point)
+    splines = [x.shape[0] for x in (spline.knots, *flat) if not is_symbolic_dim(x.shape[0])]
+    at_once = _VALUES_AT_ONCE // (spline.knots.shape[1] * max(1, *splines))
 
     def element(spline: ThinPlateSpline, *points: jax.Array) -> jax.Array:
-        at = jax.checkpoint(lambda point: f(spline, *point))
-        return lax.map(at, points, batch_size=at_once)
+        some = jax.vmap(lambda *point: f(spline, *point))
+        return _in_chunks(jax.checkpoint(some), points, max(1, at_once))
 
     result = _over_batch(element, spline, *flat)
     return result.reshape(result.shape[0], *out, *result.shape[2:])
+
+
+def _in_chunks(
+    f: Callable[..., jax.Array], points: tuple[jax.Array, ...], at_once: int
+) -> jax.Array:
+    """Apply ``f`` to points (P, n), about ``at_once`` of them at a time."""
+    total = points[0].shape[0]
+    rows = at_once if is_symbolic_dim(total) else max(1, min(at_once, total))
+    chunks = -(-total // rows)
+
+    def split(points: jax.Array) -> jax.Array:
+        # Filled up with the last point, where f is as well defined as on the others.
+        fill = jnp.broadcast_to(points[-1:], (chunks * rows - total, points.shape[1]))
+        return jnp.concatenate([points, fill]).reshape(chunks, rows, points.shape[1])
+
+    result = lax.map(lambda chunk: f(*chunk), tuple(split(p) for p in points))
+    return result.reshape(chunks * rows, *result.shape[2:])[:total]
 
 
 def _over_batch(f: Callable[..., jax.Array], *operands: Any) -> jax.Array:

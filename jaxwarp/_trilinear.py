@@ -115,7 +115,7 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tupl
         elif name == "grid":
             terms += _grid_tangent(op, form, operands, tangent)
     if not terms:
-        return out, ad.Zero.from_primal_value(out)
+        return out, ad.Zero(jax.typeof(out))
     return out, sum(terms[1:], terms[0])
 
 
