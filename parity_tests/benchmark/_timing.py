@@ -1,0 +1,137 @@
+"""Time several ways of computing the same thing, in turn, in one process."""
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import torch
+
+# A burst of calls to one contender goes on for this long, then the next one has its turn.
+_BURST_SECONDS = 0.03
+_MIN_ROUNDS = 3
+
+
+@dataclass
+class Row:
+    """One line of the table: several contenders that compute the same thing.
+
+    Attributes:
+        group: The table that the row belongs to.
+        name: What is computed.
+        contenders: Calls without arguments; "torch" is what the others are compared with.
+        note: What a reader must know about the row.
+        temp_bytes: Memory that jaxwarp's program needs beside its operands and results. A
+            `Program` knows its own.
+        peers: Contenders that are measured only when asked for.
+        values: How many numbers the result has, for the time of one.
+        bytes_moved: What reading every operand once and writing every result once moves.
+        quick: Whether ``--quick`` measures this row, too.
+    """
+
+    group: str
+    name: str
+    contenders: Mapping[str, Callable[[], object]]
+    note: str = ""
+    temp_bytes: int | None = None
+    peers: Mapping[str, Callable[[], object]] = field(default_factory=dict)
+    values: int | None = None
+    bytes_moved: int | None = None
+    quick: bool = True
+
+
+class Program:
+    """A jitted function with its arguments; compiled when first called."""
+
+    def __init__(self, f: Callable[..., Any], *args: Any) -> None:
+        self._jitted, self._args = jax.jit(f), args
+
+    def __call__(self) -> Any:
+        return self._jitted(*self._args)
+
+    @functools.cached_property
+    def temp_bytes(self) -> int:
+        """What the compiled program allocates beside its operands and results."""
+        stats = self._jitted.lower(*self._args).compile().memory_analysis()
+        return 0 if stats is None else stats.temp_size_in_bytes
+
+
+@dataclass
+class Measurement:
+    """A row's outcome: each contender's median and fastest time, calls, and memory."""
+
+    row: Row
+    ms: dict[str, float]
+    fastest_ms: dict[str, float]
+    calls: dict[str, int]
+    temp_bytes: dict[str, int]
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The medians in units of torch's, where the row has one."""
+        unit = self.ms.get("torch")
+        return {} if unit is None else {k: v / unit for k, v in self.ms.items() if k != "torch"}
+
+
+def measure(row: Row, seconds: float, peers: bool, pipelined: bool) -> Measurement:
+    """Time a row's contenders in turn for about ``seconds`` in all.
+
+    Each contender runs in bursts. A burst's first call is not counted: it finds the caches and
+    the other library's threads (which go on spinning for a while) as the others left them.
+
+    Args:
+        row: What to measure.
+        seconds: How long to go on; at least three rounds are measured.
+        peers: Whether to measure the row's peers, too.
+        pipelined: Wait for the result of a burst, not of every call, as is fair on an
+            accelerator, where the next call is prepared while the last one computes.
+    """
+    contenders = {**row.contenders, **(row.peers if peers else {})}
+    estimates = {name: _second_call(call) for name, call in contenders.items()}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    start, rounds = time.perf_counter(), 0
+    while rounds < _MIN_ROUNDS or time.perf_counter() - start < seconds:
+        for name, call in contenders.items():
+            count = max(1, min(50, round(_BURST_SECONDS / estimates[name])))
+            if count > 1:
+                _timed(call, 1)
+            if pipelined:
+                times[name].append(_timed(call, count) / count)
+            else:
+                times[name] += [_timed(call, 1) for _ in range(count)]
+        rounds += 1
+    return Measurement(
+        row,
+        {name: 1e3 * statistics.median(t) for name, t in times.items()},
+        {name: 1e3 * min(t) for name, t in times.items()},
+        {name: len(t) for name, t in times.items()},
+        _temp_bytes(row, contenders),
+    )
+
+
+def _second_call(call: Callable[[], object]) -> float:
+    """Compile in a first call, and return how long a second one takes."""
+    _timed(call, 1)
+    return _timed(call, 1)
+
+
+def _timed(call: Callable[[], object], count: int) -> float:
+    start, result = time.perf_counter(), None
+    for _ in range(count):
+        result = call()
+    _wait(result)
+    return time.perf_counter() - start
+
+
+def _wait(result: object) -> None:
+    jax.block_until_ready(result)
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _temp_bytes(row: Row, contenders: Mapping[str, Callable[[], object]]) -> dict[str, int]:
+    known = {} if row.temp_bytes is None else {"jaxwarp": row.temp_bytes}
+    return known | {name: c.temp_bytes for name, c in contenders.items() if isinstance(c, Program)}
