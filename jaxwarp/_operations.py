@@ -17,7 +17,7 @@ from jaxwarp._form import Form
 from jaxwarp._varying import zeros
 
 
-def _sample(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
+def _sample(operands: dict[str, Any], form: Form, on_cpu: bool) -> jax.Array:
     grid = operands["grid"]
     points = locate(grid, operands.get("window"), form)
     scale = _scale(operands, points, form)
@@ -33,7 +33,7 @@ def _sample(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
     return fold_corners(visit, total, points, form).astype(dtype)
 
 
-def _splat(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
+def _splat(operands: dict[str, Any], form: Form, on_cpu: bool) -> jax.Array:
     values, grid = operands["values"], operands["grid"]
     points = locate(grid, operands.get("window"), form)
     scale = _scale(operands, points, form)
@@ -46,19 +46,19 @@ def _splat(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
         def visit(image: jax.Array, corner: Corner) -> jax.Array:
             weighed = rows * corner.weigh(chunk.scale)[..., None]
             weighed = jnp.where(corner.inside[..., None], weighed, 0)
-            return jax.vmap(_add_rows)(image, corner.pixel, weighed)
+            return jax.vmap(_ADD_ROWS[on_cpu])(image, corner, weighed)
 
         return fold_corners(visit, image, chunk.points, form)
 
     image = zeros((batch, math.prod(form.spatial), channels), grid)
-    image = _fold_chunks(add, image, _all_points(points, values, scale, form), form, chunked)
+    image = _fold_chunks(add, image, _all_points(points, values, scale, form), form, on_cpu)
     if not form.channels_last:
         image = jnp.moveaxis(image, -1, 1)
         return image.reshape(batch, channels, *form.spatial).astype(form.dtype)
     return image.reshape(batch, *form.spatial, channels).astype(form.dtype)
 
 
-def _correlate(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array:
+def _correlate(operands: dict[str, Any], form: Form, on_cpu: bool) -> jax.Array:
     values, grid = operands["values"], operands["grid"]
     points = locate(grid, operands.get("window"), form)
     pixels = _flatten(operands["image"], form)
@@ -78,7 +78,7 @@ def _correlate(operands: dict[str, Any], form: Form, chunked: bool) -> jax.Array
     everything = _all_points(points, values, None, form)
     shape = everything.points.positions[0].shape
     out = zeros((*shape, len(form.orders)), grid)
-    out = _fold_chunks(write, out, everything, form, chunked)
+    out = _fold_chunks(write, out, everything, form, on_cpu)
     out = out.reshape(*grid.shape[:-1], len(form.orders))
     return times(out, chain_factors(grid, points, form))
 
@@ -117,9 +117,18 @@ def _take_last(pixels: jax.Array, index: jax.Array) -> jax.Array:
     return pixels.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-def _add_rows(pixels: jax.Array, index: jax.Array, rows: jax.Array) -> jax.Array:
-    return pixels.at[index].add(rows, mode="promise_in_bounds", wrap_negative_indices=False)
+def _add_every_row(pixels: jax.Array, corner: Corner, rows: jax.Array) -> jax.Array:
+    return pixels.at[corner.pixel].add(rows, mode="promise_in_bounds", wrap_negative_indices=False)
 
+
+def _add_inside_rows(pixels: jax.Array, corner: Corner, rows: jax.Array) -> jax.Array:
+    beyond = jnp.where(corner.inside, corner.pixel, pixels.shape[0])
+    return pixels.at[beyond].add(rows, mode="drop", wrap_negative_indices=False)
+
+
+# What lies outside is zero by now. On a CPU adding it to an edge pixel is cheaper than
+# a test; where updates are atomic, all of them would wait for the same few pixels.
+_ADD_ROWS = {True: _add_every_row, False: _add_inside_rows}
 
 _FEW_CHANNELS = 4
 
@@ -176,13 +185,13 @@ def _fold_chunks(
     total: jax.Array,
     everything: _Chunk,
     form: Form,
-    chunked: bool,
+    on_cpu: bool,
 ) -> jax.Array:
     """Fold ``step(total, chunk, start)`` over chunks of the points."""
     batch, count = everything.points.positions[0].shape
     known = isinstance(batch, int) and isinstance(count, int)
     length = max(1, _CHUNK_POINTS // max(batch, 1)) if known else 0
-    if not chunked or not known or count <= length:
+    if not on_cpu or not known or count <= length:
         return step(total, everything, 0)
 
     def piece(cut: Callable[..., jax.Array], start: Any) -> _Chunk:

@@ -67,8 +67,8 @@ def _bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
     return form_p.bind(*args, op=op, form=form, names=names)
 
 
-def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], chunked: bool) -> jax.Array:
-    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, chunked)
+def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], on_cpu: bool) -> jax.Array:
+    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, on_cpu)
 
 
 @form_p.def_abstract_eval
@@ -88,10 +88,10 @@ def _abstract(*avals: Any, op: str, form: Form, names: tuple[str, ...]) -> Any:
     return out
 
 
-for _platform, _chunked in ((None, False), ("cpu", True)):
+for _platform, _on_cpu in ((None, False), ("cpu", True)):
     mlir.register_lowering(
         form_p,
-        mlir.lower_fun(partial(_compute, chunked=_chunked), multiple_results=False),
+        mlir.lower_fun(partial(_compute, on_cpu=_on_cpu), multiple_results=False),
         platform=_platform,
     )
 
