@@ -32,7 +32,7 @@ def tps_invert(spline: ThinPlateSpline, points: Any, *, steps: int = 8) -> jax.A
 @jax.jit
 def _energy(spline: ThinPlateSpline) -> jax.Array:
     ndim = spline.weights.shape[2]
-    bending = jax.vmap(lambda k: kernel(k[:, None] - k[None]))(spline.knots)
+    bending = jax.vmap(lambda k: kernel(k[:, None], k[None]))(spline.knots)
     bent = jnp.matmul(bending, spline.weights, precision=lax.Precision.HIGHEST)
     trace = jnp.sum(spline.weights * bent, axis=(1, 2))
     # in_frame(1, scale): energy is in source units^2 times target units^(n - 4)

@@ -141,7 +141,7 @@ def _influence(points: np.ndarray, target: np.ndarray, smoothing: float) -> np.n
     for start in range(0, len(points), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         u = (points[rows] - center) / scale
-        bend = kernel(u[:, None] - knots[None], np) @ cardinal[:count]
+        bend = kernel(u[:, None], knots[None], np) @ cardinal[:count]
         matrix[rows] = bend + affine_terms(u, np) @ cardinal[count:]
     return matrix
 

@@ -72,7 +72,7 @@ def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
 def move(spline: ThinPlateSpline, point: jax.Array) -> jax.Array:
     """Map one point (n,) through one spline, without a batch axis: the formula itself."""
     u = (point - spline.center) / spline.scale
-    bend = jnp.matmul(kernel(u[None] - spline.knots), spline.weights, precision=_HIGHEST)
+    bend = jnp.matmul(kernel(u, spline.knots), spline.weights, precision=_HIGHEST)
     return point + bend + jnp.matmul(affine_terms(u), spline.affine, precision=_HIGHEST)
 
 
