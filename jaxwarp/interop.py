@@ -1,0 +1,252 @@
+"""To and from torch and pictures: tensors, images, trained weights.
+
+Importing this module imports neither torch nor flax; calling its functions imports what
+they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from jaxwarp import _checks
+
+if TYPE_CHECKING:
+    import torch
+    from flax import nnx
+
+__all__ = ["from_image", "from_torch", "load_state_dict", "to_image", "to_torch"]
+
+
+# What 8-bit levels mean. A table, because XLA divides by 255 by multiplying, which rounds
+# otherwise than the division that torch and NumPy do.
+_LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
+
+
+# Images ----------------------------------------------------------------------
+
+
+def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
+    """Turn one picture (H, W, C) into a batch of one, (1, C, H, W).
+
+    Args:
+        image: Picture (H, W, C), or (H, W) for a single channel: a NumPy or JAX array, or
+            anything with ``__array__`` such as a PIL image. uint8 0..255 becomes float32
+            0..1; floating-point pixels keep their dtype and values.
+        channel_axis: 1 for torch's layout (1, C, H, W), -1 for Flax's (1, H, W, C).
+
+    Returns:
+        The batch of one picture.
+
+    Raises:
+        TypeError: The pixels are neither uint8 nor floating point.
+        ValueError: image is not (H, W) or (H, W, C); channel_axis is not 1 or -1.
+
+    Example:
+        >>> import numpy as np
+        >>> from_image(np.full((2, 3, 3), 255, np.uint8)).shape
+        (1, 3, 2, 3)
+    """
+    if not isinstance(image, jax.Array):
+        image = np.asarray(image)
+    if image.dtype == np.uint8:
+        pixels = jnp.asarray(_LEVELS)[image]
+    elif jnp.issubdtype(image.dtype, jnp.floating):
+        pixels = jnp.asarray(image)
+    else:
+        raise TypeError(f"image must have uint8 or floating-point pixels, got {image.dtype}")
+    _checks.shape("image", pixels, "(H, W) or (H, W, C)", pixels.ndim in (2, 3))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return jnp.moveaxis(pixels[None], -1, _layout(channel_axis))
+
+
+def to_image(batch: jax.Array, *, dtype: Any = np.uint8, channel_axis: int = 1) -> jax.Array:
+    """Turn a batch of one picture, (1, C, H, W), into a picture (H, W, C).
+
+    Args:
+        batch: Pixels (1, C, H, W), floating point, 0..1 for a uint8 picture.
+        dtype: uint8 rounds and clips 0..1 to 0..255 (NaN becomes 0); a floating-point
+            dtype keeps the values.
+        channel_axis: 1 for torch's layout (1, C, H, W), -1 for Flax's (1, H, W, C).
+
+    Returns:
+        The picture, (H, W, C); ``to_image(from_image(x))`` is x for uint8 x.
+
+    Raises:
+        TypeError: batch is not floating point; dtype is neither uint8 nor floating point.
+        ValueError: batch is not a batch of one picture; channel_axis is not 1 or -1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> to_image(jnp.full((1, 3, 2, 4), 0.5))[0, 0]
+        Array([128, 128, 128], dtype=uint8)
+    """
+    batch = _checks.float_array("batch", batch)
+    rule = "a batch of one picture, (1, C, H, W) (or (1, H, W, C) for channel_axis=-1)"
+    _checks.shape("batch", batch, rule, batch.ndim == 4 and batch.shape[0] == 1)
+    image = jnp.moveaxis(batch, _layout(channel_axis), -1)[0]
+    if jnp.issubdtype(dtype, jnp.floating):
+        return image.astype(dtype)
+    if np.dtype(dtype) != np.uint8:
+        raise TypeError(f"dtype must be uint8 or floating point, got {np.dtype(dtype)}")
+    levels = jnp.nan_to_num(jnp.clip(image.astype(jnp.float32), 0, 1)) * 255
+    return jnp.round(levels).astype(jnp.uint8)
+
+
+def _layout(channel_axis: int) -> int:
+    if channel_axis not in (1, -1):
+        raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis!r}")
+    return channel_axis
+
+
+# Tensors ---------------------------------------------------------------------
+
+
+def from_torch(tensor: torch.Tensor, *, copy: bool | None = None) -> jax.Array:
+    """Turn a torch tensor into a JAX array with the same values, shape and device.
+
+    The memory is shared where DLPack and the two libraries allow it, so a later in-place
+    change of the tensor *changes the array*, which JAX takes to be immutable: pass
+    ``copy=True`` for a tensor that is still being trained. Gradients do not cross.
+
+    Args:
+        tensor: Any dense tensor. 64-bit tensors become 32-bit unless ``jax_enable_x64``
+            is set, as everywhere in JAX.
+        copy: True always copies; None copies where sharing is impossible (dtype narrowed,
+            rows not contiguous, memory not aligned); False raises there.
+
+    Returns:
+        The array.
+
+    Raises:
+        TypeError: tensor is not a dense torch tensor.
+        ValueError: copy is False and the memory cannot be shared.
+
+    Example:
+        >>> import torch
+        >>> from_torch(torch.ones(2))
+        Array([1., 1.], dtype=float32)
+    """
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+        kind = getattr(tensor, "layout", type(tensor).__name__)
+        raise TypeError(f"tensor must be a dense torch.Tensor, got {kind}")
+    # DLPack knows neither torch's lazy conjugate and negative bits nor sliced rows.
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    try:
+        array = jnp.from_dlpack(plain)
+    except jax.errors.JaxRuntimeError:
+        array = jnp.from_dlpack(plain.contiguous())
+    shares = array.size == 0 or array.unsafe_buffer_pointer() == tensor.data_ptr()
+    if copy is False and not shares:
+        raise ValueError(
+            f"tensor of dtype {tensor.dtype}, shape {tuple(tensor.shape)} and strides"
+            f" {tensor.stride()} cannot be shared with JAX: copy=False was asked for"
+        )
+    # jnp.from_dlpack(copy=True) shares all the same in jax 0.10.
+    return jnp.array(array, copy=True) if copy and shares else array
+
+
+def to_torch(array: jax.Array, *, copy: bool | None = None) -> torch.Tensor:
+    """Turn a JAX array into a torch tensor with the same values, shape and device.
+
+    The memory is shared where DLPack allows it: *do not write* to such a tensor, JAX
+    takes its arrays to be immutable; pass ``copy=True`` for one that will be changed.
+
+    Args:
+        array: A concrete JAX array on one device.
+        copy: True always copies; None shares where possible; False raises where
+            sharing is impossible.
+
+    Returns:
+        The tensor, without gradient.
+
+    Raises:
+        TypeError: array is not a JAX array, or is traced (under jit, grad or vmap).
+        ValueError: array lies on several devices; torch has no such dtype; copy is False
+            and the memory cannot be shared.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> to_torch(jnp.arange(3))
+        tensor([0, 1, 2], dtype=torch.int32)
+    """
+    import torch
+
+    if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        raise TypeError(f"array must be a concrete JAX array, got {type(array).__name__}")
+    if len(array.devices()) > 1:
+        raise ValueError(f"array must lie on one device, got one on {len(array.devices())}")
+    try:
+        tensor = torch.from_dlpack(array)
+    except (BufferError, RuntimeError) as error:
+        raise ValueError(f"array of dtype {array.dtype} cannot become a torch tensor") from error
+    shares = array.size == 0 or tensor.data_ptr() == array.unsafe_buffer_pointer()
+    if copy is False and not shares:
+        raise ValueError("array cannot be shared with torch: copy=False was asked for")
+    return tensor.clone() if copy and shares else tensor
+
+
+# Weights ---------------------------------------------------------------------
+
+
+def load_state_dict(
+    module: nnx.Module,
+    state_dict: Mapping[str, Any],
+    *,
+    flattened: Mapping[str, Sequence[int]] | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> None:
+    """Copy the weights of a torch module into an nnx module of the same architecture.
+
+    Layers are matched by name: torch's ``encoder.0.weight`` goes to ``module.encoder``,
+    whose layer 0 it is if that is an ``nnx.Sequential`` or ``nnx.List``. Weights are
+    transposed as the layer needs (``Conv``, ``ConvTranspose``, ``Linear``, ``BatchNorm``,
+    ``GroupNorm``, ``LayerNorm``, ``Embed``); parameters and buffers that a module holds
+    itself are copied under their own name. Values take the dtype of the variable they go
+    to. Either everything is loaded or, on an error, nothing.
+
+    What a ``state_dict`` does not hold must agree already: padding, strides, and
+    ``epsilon`` (torch uses 1e-5 in every normalisation, Flax 1e-6 in ``LayerNorm`` and
+    ``GroupNorm``) and ``momentum`` (torch's m is 1 - m in Flax).
+
+    Args:
+        module: The nnx module, changed in place.
+        state_dict: ``torch_module.state_dict()``, of tensors or of arrays.
+        flattened: Torch names of the Linear layers that follow a flatten of a feature map,
+            with the map's (C, *spatial) in torch's order: torch flattens (C, H, W), Flax
+            (H, W, C), so their columns need permuting. Leave it out if the nnx module
+            flattens channels first.
+        rename: Torch prefixes and what they are called here, dotted; the longest fits.
+
+    Raises:
+        TypeError: module is not an nnx module.
+        ValueError: Names every key that is missing, left over or of the wrong shape, and
+            every entry of flattened or rename that fits nothing.
+
+    Example:
+        >>> import jax.numpy as jnp, torch
+        >>> from flax import nnx
+        >>> layer = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+        >>> theirs = torch.nn.Linear(3, 2)
+        >>> load_state_dict(layer, theirs.state_dict())
+        >>> bool((layer.kernel[...].T == from_torch(theirs.weight)).all())
+        True
+    """
+    from jaxwarp.nn import _torch_weights
+
+    weights = {key: _weight(value) for key, value in state_dict.items()}
+    _torch_weights.load(module, weights, flattened or {}, rename or {})
+
+
+def _weight(value: Any) -> jax.Array:
+    if isinstance(value, jax.Array | np.ndarray):
+        return jnp.asarray(value)
+    # A copy: the torch module may go on training in place.
+    return from_torch(value, copy=True)

@@ -1,0 +1,33 @@
+"""Arrays that belong to a module but are not trained."""
+
+from typing import TypeVar
+
+from flax import nnx
+
+A = TypeVar("A")
+
+
+class Buffer(nnx.Variable[A]):
+    """Hold an array that is part of a module's state but not of its parameters.
+
+    The counterpart of torch's ``register_buffer``; ``nnx.Param`` is that of
+    ``register_parameter``. A buffer is saved, restored and moved with its module, and
+    since ``nnx.grad`` and ``nnx.Optimizer(..., wrt=nnx.Param)`` select parameters, it is
+    neither differentiated nor updated. Through ``nnx.bridge.to_linen`` buffers form the
+    collection ``"buffers"``.
+
+    Example:
+        >>> from flax import nnx
+        >>> import jax.numpy as jnp
+        >>> class Scale(nnx.Module):
+        ...     def __init__(self):
+        ...         self.learned = nnx.Param(jnp.ones(()))
+        ...         self.fixed = Buffer(jnp.ones(()))
+        >>> gradient = nnx.grad(lambda m: m.learned[...] * m.fixed[...])(Scale())
+        >>> list(gradient)
+        ['learned']
+    """
+
+
+# Without a registered name the Linen bridge would call the collection "Buffer".
+nnx.register_variable_name("buffers", Buffer)

@@ -1,0 +1,157 @@
+"""Where the weights of torch's layers go in Flax, and how they are laid out there."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# What torch calls the variables of a layer, where the names differ.
+_TORCH_NAMES: dict[type, dict[str, str]] = {
+    nnx.Conv: {"kernel": "weight"},
+    nnx.ConvTranspose: {"kernel": "weight"},
+    nnx.Linear: {"kernel": "weight"},
+    nnx.BatchNorm: {"scale": "weight", "mean": "running_mean", "var": "running_var"},
+    nnx.GroupNorm: {"scale": "weight"},
+    nnx.LayerNorm: {"scale": "weight"},
+    nnx.Embed: {"embedding": "weight"},
+}
+# Variables that torch has no weights for, and a counter of its own that Flax does without.
+_NOT_WEIGHTS = (nnx.RngState, nnx.Cache, nnx.Intermediate, nnx.Perturbation)
+_NOT_LOADED = "num_batches_tracked"
+
+
+class _Slot(NamedTuple):
+    """A variable that expects a torch weight: ``transpose(adapt(weight), axes)``."""
+
+    layer: Any
+    variable: nnx.Variable
+    axes: tuple[int, ...]
+    adapt: Callable[[jax.Array], jax.Array]
+
+    def torch_shape(self) -> tuple[int, ...]:
+        shape = self.variable.get_value().shape
+        return tuple(shape[self.axes.index(i)] for i in range(len(shape)))
+
+    def fill(self, weight: jax.Array) -> None:
+        old = self.variable.get_value()
+        new = jnp.transpose(self.adapt(weight), self.axes).astype(old.dtype)
+        self.variable.set_value(jax.device_put(new, old.sharding))
+
+
+def load(
+    module: nnx.Module,
+    weights: Mapping[str, jax.Array],
+    flattened: Mapping[str, Sequence[int]],
+    rename: Mapping[str, str],
+) -> None:
+    """Copy torch's weights into ``module``; see `jaxwarp.interop.load_state_dict`."""
+    if not isinstance(module, nnx.Module):
+        raise TypeError(f"module must be an nnx.Module, got {type(module).__name__}")
+    slots = dict(_slots(module))
+    names = {key: _renamed(key, rename) for key in weights if not key.endswith(_NOT_LOADED)}
+    keys = {name: key for key, name in names.items()}
+    problems = [
+        *_unused_names(weights, rename),
+        *_reorder_columns(slots, {_renamed(k, rename): v for k, v in flattened.items()}),
+        *(f"missing: {name}" for name in slots if name not in keys),
+        *(f"left over: {key}" for key, name in names.items() if name not in slots),
+        *(
+            f"left over: {key}, as well as {keys[name]}"
+            for key, name in names.items()
+            if name in slots and keys[name] != key
+        ),
+    ]
+    fits = [(slots[name], key) for name, key in keys.items() if name in slots]
+    problems += [
+        f"wrong shape: {key} is {weights[key].shape}, the module needs {slot.torch_shape()}"
+        for slot, key in fits
+        if weights[key].shape != slot.torch_shape()
+    ]
+    if problems:
+        listed = "\n  ".join(sorted(problems))
+        raise ValueError(f"state_dict does not fit the module:\n  {listed}")
+    for slot, key in fits:
+        slot.fill(weights[key])
+
+
+def _slots(module: nnx.Module) -> Iterator[tuple[str, _Slot]]:
+    """Yield every variable that expects a weight, by the name that torch gives it."""
+    layers = dict(nnx.iter_modules(module))
+    for path, variable in nnx.iter_graph(module):
+        if not isinstance(variable, nnx.Variable) or isinstance(variable, _NOT_WEIGHTS):
+            continue
+        layer, attribute = layers.get(path[:-1]), str(path[-1])
+        names = next((_TORCH_NAMES[t] for t in type(layer).__mro__ if t in _TORCH_NAMES), {})
+        owner = [
+            str(part)
+            for i, part in enumerate(path[:-1])
+            # nnx.Sequential keeps its layers in a list, torch's under their numbers.
+            if not (part == "layers" and isinstance(layers.get(path[:i]), nnx.Sequential))
+        ]
+        ndim = variable.get_value().ndim
+        layout = _kernel(layer, ndim) if attribute == "kernel" and names else _unchanged(ndim)
+        yield ".".join([*owner, names.get(attribute, attribute)]), _Slot(layer, variable, *layout)
+
+
+# Layouts ---------------------------------------------------------------------
+
+
+def _unchanged(ndim: int) -> tuple[tuple[int, ...], Callable]:
+    return tuple(range(ndim)), lambda weight: weight
+
+
+def _kernel(layer: Any, ndim: int) -> tuple[tuple[int, ...], Callable]:
+    """Return the axes of torch's (out, in, *window) in Flax's (*window, in, out)."""
+    window = tuple(range(2, ndim))
+    if isinstance(layer, nnx.ConvTranspose) and not layer.transpose_kernel:
+        # Torch has (in, out, *window), and the window acts flipped, being that of the
+        # convolution whose gradient the layer is. Flax does that only if asked to.
+        return (*window, 0, 1), lambda weight: jnp.flip(weight, window)
+    return (*window, 1, 0), lambda weight: weight
+
+
+def _reorder_columns(
+    slots: dict[str, _Slot], flattened: Mapping[str, Sequence[int]]
+) -> Iterator[str]:
+    """Let Linear layers after a flatten take columns in torch's order; yield what is wrong."""
+    for owner, shape in flattened.items():
+        name = f"{owner}.weight" if owner else "weight"
+        slot = slots.get(name)
+        if slot is None or not isinstance(slot.layer, nnx.Linear):
+            yield f"flattened: {owner!r} is not a Linear layer of the module"
+        elif math.prod(shape) != slot.layer.in_features:
+            columns = slot.layer.in_features
+            yield f"flattened: {owner!r} has {columns} columns, not those of {tuple(shape)}"
+        else:
+            slots[name] = slot._replace(adapt=lambda w, shape=tuple(shape): _columns(w, shape))
+
+
+def _columns(weight: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Permute columns that count through (C, *spatial) to count through (*spatial, C)."""
+    rows = weight.shape[0]
+    return jnp.moveaxis(weight.reshape(rows, *shape), 1, -1).reshape(rows, -1)
+
+
+# Names -----------------------------------------------------------------------
+
+
+def _renamed(key: str, rename: Mapping[str, str]) -> str:
+    fitting = [prefix for prefix in rename if _starts_with(key, prefix)]
+    if not fitting:
+        return key
+    longest = max(fitting, key=len)
+    rest = key[len(longest) :].lstrip(".")
+    return ".".join(part for part in (rename[longest], rest) if part)
+
+
+def _starts_with(key: str, prefix: str) -> bool:
+    return not prefix or key == prefix or key.startswith(f"{prefix}.")
+
+
+def _unused_names(weights: Mapping[str, Any], rename: Mapping[str, str]) -> Iterator[str]:
+    for prefix in rename:
+        if not any(_starts_with(key, prefix) for key in weights):
+            yield f"rename: no key of state_dict starts with {prefix!r}"

@@ -1,0 +1,139 @@
+"""Thin-plate splines as modules: control points that are fixed, or learned."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxwarp import _checks
+from jaxwarp._tps import tps_grid
+from jaxwarp._tps_operator import ThinPlateOperator, tps_operator
+from jaxwarp.nn._buffer import Buffer
+
+
+class TPSGrid(nnx.Module):
+    """Turn source points into a sampling grid, for fixed target points.
+
+    The spline maps output to input: the grid makes the pixel *at* a target point read the
+    input at the corresponding source point. What depends on the target points and the
+    size alone is one matrix, computed here once, in float64, and kept in buffers: it is
+    saved with the module, never differentiated and never updated.
+
+    Args:
+        target: Control points in the output, (T, n), or one set per batch element,
+            (N, T, n); normalised, listed (x, y, z).
+        size: The output's spatial size, (H, W) for n = 2.
+        align_corners: Where -1 and 1 lie, as in `jaxwarp.affine_grid`.
+        smoothing: As in `jaxwarp.tps_grid`.
+
+    Attributes:
+        target: The control points, (N or 1, T, n): a `Buffer`.
+        base: The pixel centres, (1, *size, n): a `Buffer`.
+        matrix: The influence of each point on each pixel, (N or 1, H * W, T): a `Buffer`.
+
+    Raises:
+        TypeError: target is not a floating-point array; size holds no integers.
+        ValueError: target is not (T, n) or (N, T, n) with n axes like size's, or its
+            points determine no spline.
+
+    Equals the torch module that inverts the spline's matrix in its constructor, but for
+    its rounding errors.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> corners = jnp.array([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+        >>> to_grid = TPSGrid(corners, (2, 2))
+        >>> to_grid(corners[None] + 0.25)[0, :, :, 0]
+        Array([[-0.25,  0.75],
+               [-0.25,  0.75]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        size: Sequence[int],
+        align_corners: bool | None = False,
+        *,
+        smoothing: float = 0.0,
+    ):
+        target, size = _control_points(target, size)
+        operator = tps_operator(target, (1, 1, *size), align_corners, smoothing=smoothing)
+        self.target = Buffer(operator.target)
+        self.base = Buffer(operator.base)
+        self.matrix = Buffer(operator.matrix)
+
+    def __call__(self, source: jax.Array) -> jax.Array:
+        """Return the grid (N, *size, n) for source points (N, T, n).
+
+        Raises:
+            TypeError: source is not a floating-point array.
+            ValueError: source does not have the target's number of points and axes.
+        """
+        return ThinPlateOperator(self.base[...], self.matrix[...], self.target[...])(source)
+
+
+class LearnedTPSGrid(nnx.Module):
+    """Turn source points into a sampling grid, for target points that are learned too.
+
+    As `TPSGrid`, but the target points are a parameter, so that the spline is fitted
+    anew in every call, in the precision of its operands.
+
+    Args:
+        target: Initial control points in the output, (T, n) or (N, T, n); normalised,
+            listed (x, y, z).
+        size: The output's spatial size, (H, W) for n = 2.
+        align_corners: Where -1 and 1 lie, as in `jaxwarp.affine_grid`.
+        smoothing: As in `jaxwarp.tps_grid`.
+
+    Attributes:
+        target: The control points, (N or 1, T, n): an ``nnx.Param``.
+
+    Raises:
+        TypeError: target is not a floating-point array; size holds no integers.
+        ValueError: target is not (T, n) or (N, T, n) with n axes like size's.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> points = jnp.array([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+        >>> to_grid = LearnedTPSGrid(points, (2, 2))
+        >>> list(nnx.grad(lambda m: m(points[None]).sum())(to_grid))
+        ['target']
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        size: Sequence[int],
+        align_corners: bool | None = False,
+        *,
+        smoothing: float = 0.0,
+    ):
+        target, self.size = _control_points(target, size)
+        self.target = nnx.Param(target)
+        self.align_corners = _checks.flag("align_corners", align_corners)
+        self.smoothing = smoothing
+
+    def __call__(self, source: jax.Array) -> jax.Array:
+        """Return the grid (N, *size, n) for source points (N, T, n).
+
+        Raises:
+            TypeError: source is not a floating-point array.
+            ValueError: source does not have the target's number of points and axes.
+        """
+        source = _checks.float_array("source", source)
+        size = (source.shape[0], 1, *self.size)
+        return tps_grid(
+            self.target[...], source, size, self.align_corners, smoothing=self.smoothing
+        )
+
+
+def _control_points(target: Any, size: Sequence[int]) -> tuple[jax.Array, tuple[int, ...]]:
+    """Check the points and the size, and give the points their batch axis."""
+    target = _checks.float_array("target", target)
+    size = _checks.output_size("size", size, (1, 2, 3), "(*spatial)")
+    n = len(size)
+    holds = target.ndim in (2, 3) and target.shape[-1] == n
+    _checks.shape("target", target, f"(T, {n}) or (N, T, {n}) for a size {size}", holds)
+    return (target if target.ndim == 3 else target[None]), size
