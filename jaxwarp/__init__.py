@@ -8,9 +8,16 @@ from jaxwarp._grids import (
     invert_affine,
 )
 from jaxwarp._sample import grid_sample, remap, splat
+from jaxwarp._tps import tps_apply, tps_fit, tps_grid
+from jaxwarp._tps_geometry import bending_energy, tps_invert, tps_jacobian_determinant
+from jaxwarp._tps_operator import ThinPlateOperator, tps_operator
+from jaxwarp._tps_spline import ThinPlateSpline
 
 __all__ = [
+    "ThinPlateOperator",
+    "ThinPlateSpline",
     "affine_grid",
+    "bending_energy",
     "compose_affine",
     "flow_grid",
     "grid_sample",
@@ -18,4 +25,10 @@ __all__ = [
     "invert_affine",
     "remap",
     "splat",
+    "tps_apply",
+    "tps_fit",
+    "tps_grid",
+    "tps_invert",
+    "tps_jacobian_determinant",
+    "tps_operator",
 ]
