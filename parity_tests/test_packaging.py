@@ -76,7 +76,9 @@ PUBLIC = sorted(
 
 
 def without_code(document):
-    return re.sub(r"```.*?```|<!--.*?-->", "", document.read_text(), flags=re.DOTALL)
+    """Return a document's text without fenced and inline code, but for code that is a link."""
+    code = r"(\[`[^`\n]*`\])|```.*?```|<!--.*?-->|`[^`\n]*`"
+    return re.sub(code, r"\1", document.read_text(), flags=re.DOTALL)
 
 
 def anchors(document):
