@@ -45,9 +45,7 @@ def locate(grid: jax.Array, window: jax.Array | None, form: Form) -> Points:
     axes = range(len(form.spatial))
     firsts, sizes = (0,) * len(axes), form.spatial
     if window is not None:
-        per_point = (-1, *(1,) * (grid.ndim - 2))
-        firsts = tuple(window[:, axis, 0].reshape(per_point) for axis in axes)
-        sizes = tuple(window[:, axis, 1].reshape(per_point) for axis in axes)
+        firsts, sizes = (tuple(window[..., axis, end] for axis in axes) for end in (0, 1))
     coordinates = _axes_of(grid)
     return Points(
         tuple(_taps.position(coordinates[a], form.rule, sizes[a]) for a in axes), firsts, sizes

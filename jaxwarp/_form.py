@@ -2,8 +2,9 @@
 
 Layouts: ``image`` is (N, C, *spatial) or, with ``channels_last``, (N, *spatial, C);
 ``values`` likewise with the grid's output axes *out; ``grid`` is (N, *out, n) listed
-(x, y, z); ``scale`` is (N, *out, M) for M terms; ``window`` is (N, n, 2), the first
-index and the size along each axis in array order.
+(x, y, z); ``scale`` is (N, *out, M) for M terms; ``window`` is (N, *out, n, 2) with
+ones for output axes that share it: the first index and the size along each axis, in
+array order.
 """
 
 from typing import Any, NamedTuple

@@ -4,7 +4,7 @@ Each is written for how XLA compiles it; the comments say what was measured.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -171,13 +171,26 @@ def _all_points(points: Points, values: jax.Array, scale: Any, form: Form) -> _C
         Points(
             tuple(p.reshape(batch, total) for p in points.positions),
             *(
-                tuple(x.reshape(batch, 1) if isinstance(x, jax.Array) else x for x in bounds)
+                tuple(_merge_points(x, out) if isinstance(x, jax.Array) else x for x in bounds)
                 for bounds in (points.firsts, points.sizes)
             ),
         ),
         values.reshape(shape),
         None if scale is None else scale.reshape(batch, total, scale.shape[-1]),
     )
+
+
+def _cut_points(cut: Callable[..., jax.Array], x: Any, start: Any) -> Any:
+    varies = isinstance(x, jax.Array) and x.shape[1] != 1
+    return cut(x, start, axis=1) if varies else x
+
+
+def _merge_points(x: jax.Array, out: Sequence[Any]) -> jax.Array:
+    """Merge the output axes of (N, *out), or of (N, 1, ..., 1), which all points share."""
+    shared = all(isinstance(d, int) and d == 1 for d in x.shape[1:])
+    if shared:
+        return x.reshape(-1, 1)
+    return jnp.broadcast_to(x, (x.shape[0], *out)).reshape(x.shape[0], -1)
 
 
 def _fold_chunks(
@@ -197,7 +210,7 @@ def _fold_chunks(
     def piece(cut: Callable[..., jax.Array], start: Any) -> _Chunk:
         points, values, scale = everything
         return _Chunk(
-            points._replace(positions=tuple(cut(p, start, axis=1) for p in points.positions)),
+            Points(*(tuple(_cut_points(cut, x, start) for x in xs) for xs in points)),
             cut(values, start, axis=1 if form.channels_last else 2),
             None if scale is None else cut(scale, start, axis=1),
         )

@@ -187,7 +187,7 @@ def _batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any
         for name, x, d in zip(names, args, dims, strict=True)
     }
     on_channels = mapped <= {"image", "values"} and op != "correlate"
-    on_points = not mapped & {"image", "window"} and op != "splat"
+    on_points = "image" not in mapped and op != "splat"
     fold = _on_channels if on_channels else _on_points if on_points else _on_batch
     return fold(op, form, front, mapped, size)
 
@@ -214,7 +214,9 @@ def _on_points(
 ) -> tuple[Any, int]:
     points = 1 if form.channels_last else 2
     front = _spread(front, mapped, size, ("values", "scale", "grid"))
-    to = {"values": points, "scale": 1, "grid": 1}
+    if "window" in front and "window" not in mapped:
+        front["window"] = front["window"][None]
+    to = {"values": points, "scale": 1, "grid": 1, "window": 1}
     moved = {name: jnp.moveaxis(x, 0, to[name]) if name in to else x for name, x in front.items()}
     return _bind(op, form, moved), 1 if op == "correlate" else points
 
