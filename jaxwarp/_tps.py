@@ -29,6 +29,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from jaxwarp import _checks, _coords
 from jaxwarp._tps_kernel import require_fit
@@ -92,7 +93,7 @@ def tps_apply(spline: ThinPlateSpline, points: Any) -> jax.Array:
         The mapped points, (N, ..., n), in the wider dtype of spline and points.
 
     Raises:
-        TypeError: ``points`` is not an array of real floating-point numbers.
+        TypeError: ``spline`` is none, or ``points`` not an array of real floating-point numbers.
         ValueError: the shape of ``points`` does not fit the spline.
 
     Example:
@@ -194,14 +195,13 @@ def control_points(name: str, x: Any) -> jax.Array:
 
 def smoothing_scalar(value: Any) -> jax.Array:
     """Return a smoothing as a scalar array, checked to be >= 0 where it is concrete."""
-    known = not isinstance(value, jax.core.Tracer)
     if isinstance(value, Real) and not isinstance(value, bool):
         value = np.asarray(value, float)
-    if known and np.ndim(value) == 0 and not 0 <= float(value) < float("inf"):
+    scalar = _checks.float_array("smoothing", value)
+    _checks.shape("smoothing", scalar, "a scalar", scalar.ndim == 0)
+    if not isinstance(value, Tracer) and not 0 <= float(value) < float("inf"):
         raise ValueError(f"smoothing must be finite and >= 0, got {value}")
-    value = _checks.float_array("smoothing", value)
-    _checks.shape("smoothing", value, "a scalar", value.ndim == 0)
-    return value
+    return scalar
 
 
 def spatial_size(size: Sequence[Any], points: jax.Array, shared: bool = False) -> tuple[Any, ...]:
@@ -217,6 +217,8 @@ def spatial_size(size: Sequence[Any], points: jax.Array, shared: bool = False) -
 
 def query(spline: ThinPlateSpline, points: Any) -> tuple[ThinPlateSpline, jax.Array]:
     """Return a spline and checked points (N, ..., n) for it, both in the wider dtype."""
+    if not isinstance(spline, ThinPlateSpline):
+        raise TypeError(f"spline must be a ThinPlateSpline, got {type(spline).__name__}")
     points = _checks.float_array("points", points)
     batch, _, ndim = spline.weights.shape
     fits = points.ndim >= 2 and points.shape[-1] == ndim

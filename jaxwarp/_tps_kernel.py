@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.core import Tracer
 
 _OF_SQUARED_DISTANCE = {
     1: lambda s, xp: s * xp.sqrt(s),
@@ -40,10 +42,14 @@ def kernel(points: Any, knots: Any, xp: Any = jnp) -> Any:
     The *double* where makes every derivative at ``s = 0`` exactly 0; a single one would be
     right in value, with the derivative 0 * inf = NaN.
     """
-    ndim = knots.shape[-1]
-    s = sum((points[..., axis] - knots[..., axis]) ** 2 for axis in range(ndim))
+    of_squared_distance = _OF_SQUARED_DISTANCE[knots.shape[-1]]
+    s = _squared_distance(points, knots)
     apart = s > 0
-    return xp.where(apart, _OF_SQUARED_DISTANCE[ndim](xp.where(apart, s, 1), xp), 0)
+    return xp.where(apart, of_squared_distance(xp.where(apart, s, 1), xp), 0)
+
+
+def _squared_distance(points: Any, knots: Any) -> Any:
+    return sum((points[..., axis] - knots[..., axis]) ** 2 for axis in range(knots.shape[-1]))
 
 
 def affine_terms(points: Any, xp: Any = jnp) -> Any:
@@ -79,7 +85,7 @@ def system(knots: Any, smoothing: Any, xp: Any = jnp) -> Any:
 def require_fit(target: jax.Array, smoothing: jax.Array) -> None:
     """Raise a ValueError if the concrete points ``target`` (N, T, n) determine no spline."""
     found = faults(target, smoothing)
-    if isinstance(found, jax.core.Tracer) or not found.is_fully_addressable:
+    if isinstance(found, Tracer) or not found.is_fully_addressable:
         return
     for element, fault in enumerate(np.asarray(found)):
         if fault:
@@ -98,26 +104,22 @@ def _fault(target: jax.Array, smoothing: jax.Array) -> jax.Array:
     # Points on a line are only as straight as their coordinates are exact.
     exactness = jnp.finfo(target.dtype).eps * jnp.max(jnp.abs(target)) / scale
     flat = _thickness(knots) <= 16 * exactness
-    coincide = jnp.sum(_same(knots)) > knots.shape[0]
+    # Each point coincides with itself; none may with another.
+    coincide = jnp.sum(_squared_distance(knots[:, None], knots[None]) == 0) > knots.shape[0]
     found = jnp.where(flat, 3, 0)
     found = jnp.where(coincide & (smoothing == 0), 2, found)
     return jnp.where(jnp.all(jnp.isfinite(target)), found, 1)
 
 
-def _same(knots: jax.Array) -> jax.Array:
-    """Return which pairs of points coincide, (T, T); every point does with itself."""
-    return jnp.all(knots[:, None] == knots[None], axis=-1)
-
-
-def _thickness(knots: jax.Array) -> jax.Array:
+def _thickness(points: jax.Array) -> jax.Array:
     """Return how far points (T, n) are from lying on a point, line or plane."""
-    rest = knots - knots[:1]
-    for _ in range(knots.shape[-1]):
-        # Remove the direction of the point that sticks out most (pivoted Gram-Schmidt).
-        squares = jnp.sum(rest**2, axis=-1)
-        most = jnp.argmax(squares)
-        axis = rest[most] / jnp.sqrt(jnp.where(squares[most] > 0, squares[most], 1))
-        along = jnp.sum(rest * axis[None], axis=-1)
+    rest = points - points[:1]
+    most = jnp.zeros((), points.dtype)
+    for _ in range(points.shape[1]):
+        # Take out the direction of the point that sticks out most (pivoted Gram-Schmidt).
+        lengths = jnp.sqrt(jnp.sum(rest**2, axis=1))
+        most = jnp.max(lengths)
+        axis = rest[jnp.argmax(lengths)] / jnp.where(most > 0, most, 1)
+        along = jnp.matmul(rest, axis, precision=lax.Precision.HIGHEST)
         rest = rest - along[:, None] * axis[None]
-        thickness = jnp.sqrt(squares[most])
-    return thickness
+    return most

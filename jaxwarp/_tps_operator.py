@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from jaxwarp import _checks, _coords
 from jaxwarp._tps import control_points, smoothing_scalar, spatial_size
@@ -108,19 +109,19 @@ def tps_operator(
         >>> from jaxwarp import tps_operator
         >>> target = jnp.array([[[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]])
         >>> to_grid = tps_operator(target, (1, 3, 2, 2))
-        >>> to_grid(target + jnp.array([0.25, 0.0]))[0, 0].round(3).tolist()
-        [[-0.25, -0.5], [0.75, -0.5]]
+        >>> to_grid(target + jnp.array([0.25, 0.0]))[0, 0].round(3)
+        Array([[-0.25, -0.5 ],
+               [ 0.75, -0.5 ]], dtype=float32)
     """
     for name, x in {"target": target, "smoothing": smoothing}.items():
-        if isinstance(x, jax.core.Tracer):
+        if isinstance(x, Tracer):
             raise TypeError(f"{name} must be concrete, got {x}; tps_grid takes traced points")
     # A module may build its buffers while it is itself being traced.
     with jax.ensure_compile_time_eval():
         target = control_points("target", target)
         align_corners = _checks.flag("align_corners", align_corners)
         spatial = spatial_size(size, target, shared=True)
-        smoothing = smoothing_scalar(smoothing)
-        require_fit(target, smoothing.astype(target.dtype))
+        require_fit(target, smoothing_scalar(smoothing).astype(target.dtype))
         target = target.astype(_coords.coordinate_dtype(target.dtype))
         base = _coords.identity_grid(spatial, align_corners, target.dtype)[None]
         points = np.asarray(base, np.float64).reshape(-1, target.shape[2])
