@@ -76,11 +76,11 @@ def is_value(x: Any) -> bool:
 
 def assert_same(name: str, theirs: Any, ours: Any) -> None:
     if isinstance(theirs, ARRAYS) and isinstance(ours, ARRAYS):
-        assert str(theirs.dtype).removeprefix("torch.") == str(ours.dtype), name
+        dtype = str(ours.dtype)
+        assert str(theirs.dtype).removeprefix("torch.") == dtype, name
         a, b = as_numpy(theirs), as_numpy(ours)
         assert a.shape == b.shape, name
-        exact = not jnp.issubdtype(ours.dtype, jnp.floating)
-        eps = 0.0 if exact else float(jnp.finfo(ours.dtype).eps)
+        eps = float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.floating) else 0.0
         allowed = ULPS * eps * max(1.0, np.abs(a).max(initial=0))
         np.testing.assert_allclose(b, a, rtol=0, atol=allowed, err_msg=name)
     elif isinstance(theirs, float):

@@ -97,6 +97,12 @@ def test_links_lead_somewhere(document):
         assert not anchor or anchor in anchors(target), f"{document.name} links to {link}"
 
 
+def test_gallery_has_every_example():
+    scripts = {p.name for p in (ROOT / "examples").glob("*.py") if '"__main__"' in p.read_text()}
+    text = (ROOT / "examples" / "README.md").read_text()
+    assert set(re.findall(r"^\.venv/bin/python examples/(\S+)$", text, re.MULTILINE)) == scripts
+
+
 def test_readme_names_all_that_is_public():
     text = without_code(ROOT / "README.md")
     assert [name for name in PUBLIC if f"[`{name}`]" not in text] == []

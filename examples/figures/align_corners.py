@@ -44,7 +44,8 @@ def identity_warp(image, grid_says, sampler_says):
 
 def main():
     figure = Figure(figsize=(9, 5.4), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.4], hspace=0.05)
+    both = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.4], hspace=0.05)
+    top, bottom = both[:, 0]
     for axis, align_corners in zip(top.subplots(1, 2), (False, True), strict=True):
         draw_axis(axis, align_corners)
 

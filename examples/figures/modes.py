@@ -17,8 +17,8 @@ OUTPUT = Path(__file__).parents[1] / "images" / "modes.png"
 
 def main():
     face = data.astronaut()[0:200, 120:320]
-    image = transform.resize(face, (20, 20), anti_aliasing=True).transpose(2, 0, 1)[None]
-    image = jnp.asarray(image, jnp.float32)
+    small = np.asarray(transform.resize(face, (20, 20), anti_aliasing=True))
+    image = jnp.asarray(small.transpose(2, 0, 1)[None], jnp.float32)
     zoom = jnp.array([[[2.2, 0.4, 0.0], [-0.4, 2.2, 0.0]]])
     grid = jaxwarp.affine_grid(zoom, (1, 3, 220, 220))
 
