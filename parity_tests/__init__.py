@@ -1,0 +1,1 @@
+"""The parity suite: jaxwarp against torch, against theorems, and against itself."""

@@ -1,0 +1,54 @@
+"""Options, configuration and the `parity` fixture of the whole suite."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+import torch
+
+from parity_tests import report, torch_side
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity")
+    group.addoption("--jax-platform", choices=("cpu", "gpu", "tpu"), default="cpu")
+    group.addoption("--torch-device", choices=("cpu", "cuda"), default="cpu")
+    group.addoption(
+        "--parity-report", metavar="FILE", help="write the parity table to FILE.json and FILE.md"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _use_platform(str(config.getoption("--jax-platform")))
+    torch.set_num_threads(2)
+    torch_side.use_device(str(config.getoption("--torch-device")))
+    table = report.Table(config.getoption("--parity-report"))
+    config.pluginmanager.register(table, "parity-table")
+
+
+def _use_platform(platform: str) -> None:
+    if platform == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    elif jax.default_backend() != platform:
+        raise pytest.UsageError(f"--jax-platform {platform}: JAX finds {jax.devices()}")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def strict_float64() -> Iterator[None]:
+    """Run every test here with float64 on, and let no dtype or rank be promoted silently.
+
+    float64 is the main precision of parity; what runs in float32 says so. The doctests of
+    jaxwarp itself run with JAX's defaults.
+    """
+    with (
+        jax.enable_x64(True),
+        jax.numpy_rank_promotion("raise"),
+        jax.numpy_dtype_promotion("strict"),
+    ):
+        yield
+
+
+@pytest.fixture
+def parity(request: pytest.FixtureRequest) -> report.Parity:
+    """Compare with torch, and note the outcome for the parity table."""
+    return report.Parity(request.node)

@@ -1,0 +1,118 @@
+"""jaxwarp's answer to every case.
+
+Each lens is one compiled program for each way of asking, kept for all cases that share it:
+compiling is what takes the suite's time.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxwarp
+from parity_tests.cases import Case, Problem
+
+
+def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., jax.Array]:
+    """Return the case's operation as a function of its operands alone."""
+    f = getattr(jaxwarp, case.op)
+    if case.op == "grid_sample":
+        options = (case.mode, case.padding, case.align_corners)
+        return lambda image, grid: f(image, grid, *options, **layout)
+    if case.op == "remap":
+        return lambda image, positions: f(image, positions, case.mode, case.padding, **layout)
+    if case.op in ("affine_grid", "homography_grid"):
+        return lambda theta: f(theta, (theta.shape[0], 1, *size), case.align_corners)
+    if case.op == "flow_grid":
+        return lambda flow: f(flow, case.align_corners)
+    return f
+
+
+def run(lens: Callable[..., Any], problem: Problem, *arguments: Any, **layout: Any) -> Any:
+    """Run a lens on the problem's operands and more arguments; return NumPy arrays."""
+    case = problem.case
+    size = () if case.samples else problem.size
+    key = (case.op, case.mode, case.padding, case.align_corners)
+    program = _program(lens, key, size, tuple(sorted(layout.items())))
+    arguments = jax.tree.map(jnp.asarray, (tuple(problem.operands.values()), *arguments))
+    return jax.tree.map(np.asarray, program(*arguments))
+
+
+@cache
+def _program(lens, key, size, layout):
+    """Compile once for all that share it; what shapes and dtypes say is left to jit's cache."""
+    op, mode, padding, align_corners = key
+    f = function(Case(op, 0, "", mode, padding, align_corners), size, **dict(layout))
+    options = dict(_OPTIONS.get(lens, ()))
+    return jax.jit(lambda *arguments: lens(f, *arguments), compiler_options=options)
+
+
+# The lenses ------------------------------------------------------------------
+
+
+def first_order(f, operands, cotangent):
+    """Return the value and the gradient of every operand."""
+    result, pull = jax.vjp(f, *operands)
+    return result, *pull(cotangent)
+
+
+def second_order(f, operands, cotangent, tangents):
+    """Return J u, and the gradient of <c, J u> for every operand by three routes.
+
+    Reverse over reverse, forward over reverse and reverse over forward.
+    """
+
+    def gradients(*operands):
+        return jax.vjp(f, *operands)[1](cotangent)
+
+    def forward(*operands):
+        return jax.jvp(f, operands, tangents)[1]
+
+    _, pull_gradients = jax.vjp(gradients, *operands)
+    j_u, pull_forward = jax.vjp(forward, *operands)
+    _, forward_over_reverse = jax.jvp(gradients, operands, tangents)
+    return j_u, pull_gradients(tangents), forward_over_reverse, pull_forward(cotangent)
+
+
+def differentiated_map(f, operands, stacks, cotangents):
+    """Map over a stack of each operand in turn, and differentiate the map."""
+    results = []
+    for i, stack in enumerate(stacks):
+        mapped = jax.vmap(f, in_axes=[0 if j == i else None for j in range(len(operands))])
+        results.append(first_order(mapped, _with(operands, i, stack), cotangents))
+    return results
+
+
+def mapped_derivatives(f, operands, stacks, cotangents):
+    """Map value and gradients together over a stack of each operand in turn."""
+    return [
+        jax.vmap(lambda x, ct, i=i: first_order(f, _with(operands, i, x), ct))(stack, cotangents)
+        for i, stack in enumerate(stacks)
+    ]
+
+
+def checkpointed_scan(f, operands, stacks, cotangents):
+    """Scan a checkpointed operation over a stack of its last operand, and differentiate that."""
+
+    def scanned(*operands):
+        def step(carry, x):
+            return carry, jax.checkpoint(f)(*operands[:-1], x)
+
+        return jax.lax.scan(step, (), operands[-1])[1]
+
+    return first_order(scanned, (*operands[:-1], stacks[-1]), cotangents)
+
+
+def _with(operands, i, x):
+    return (*operands[:i], x, *operands[i + 1 :])
+
+
+# What these lenses look at is over before code is generated; `first_order` and all direct
+# calls run as optimised as everyone's.
+_QUICKLY = (("xla_backend_optimization_level", 0),)
+_OPTIONS = dict.fromkeys(
+    (second_order, differentiated_map, mapped_derivatives, checkpointed_scan), _QUICKLY
+)

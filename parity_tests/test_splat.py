@@ -1,0 +1,108 @@
+"""splat, the adjoint of grid_sample: torch's gradient of the image, as an operation of its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxwarp
+from parity_tests import cases, compare, torch_side
+from parity_tests.cases import ANYWHERE, AWKWARD_SIZES, Case
+
+CASES = [
+    c
+    for c in cases.SAMPLE_CASES
+    if (c.op, c.positions, c.dtype) == ("grid_sample", ANYWHERE, "float64") and not c.align_corners
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_splat_is_torchs_gradient_of_the_image(case: Case) -> None:
+    problem = cases.problem(case, AWKWARD_SIZES[case.axes])
+    ct, grid = compare.cotangent(problem), problem.operands["grid"]
+    theirs = torch_side.first_order(problem, ct)
+    ours = jaxwarp.splat(ct, grid, problem.size, case.mode, case.padding)
+    compare.same(str(case), ours, theirs[1], compare.first_order(problem, theirs)[1], case.eps)
+    last = jaxwarp.splat(
+        np.moveaxis(ct, 1, -1), grid, problem.size, case.mode, case.padding, channel_axis=-1
+    )
+    np.testing.assert_allclose(jnp.moveaxis(last, -1, 1), ours, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", cases.MODES)
+@pytest.mark.parametrize("padding", cases.PADDINGS)
+def test_its_gradients_are_those_of_the_sampling_it_transposes(mode, padding) -> None:
+    """<splat(v, g), y> = <v, sample(y, g)>, so both sides have the same gradients."""
+    rng = np.random.default_rng(0)
+    values, grid = rng.normal(size=(2, 3, 6)), rng.uniform(-1.2, 1.2, (2, 6, 2))
+    image = rng.normal(size=(2, 3, 4, 5))
+
+    def splatted(values, grid, image):
+        return jnp.sum(jaxwarp.splat(values, grid, (4, 5), mode, padding) * image)
+
+    def sampled(values, grid, image):
+        return jnp.sum(values * jaxwarp.grid_sample(image, grid, mode, padding))
+
+    operands = tuple(map(jnp.asarray, (values, grid, image)))
+    ours = jax.jit(jax.grad(splatted, (0, 1, 2)))(*operands)
+    theirs = jax.jit(jax.grad(sampled, (0, 1, 2)))(*operands)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_whole_pixels_move_and_pile_up() -> None:
+    """A forward warp by whole pixels: what lands on one pixel is added, what leaves is lost."""
+    values = np.arange(1.0, 5.0)[None, None]
+    grid = np.array([-0.75, -0.75, 0.25, 3.0])[None, :, None]  # pixels 0, 0, 2 and outside of 4
+    np.testing.assert_array_equal(jaxwarp.splat(values, grid, (4,)), [[[3, 0, 3, 0]]])
+
+
+@pytest.mark.parametrize("padding", ["border", "reflection"])
+def test_padding_loses_nothing(padding) -> None:
+    rng = np.random.default_rng(0)
+    values, grid = rng.normal(size=(2, 3, 50)), rng.uniform(-3, 3, (2, 50, 2))
+    total = jaxwarp.splat(values, grid, (4, 5), "bicubic", padding).sum((2, 3))
+    np.testing.assert_allclose(total, values.sum(-1), rtol=0, atol=1e-12)
+
+
+def test_its_sums_are_at_least_float32() -> None:
+    values, grid = jnp.ones((1, 1, 2048), "bfloat16"), jnp.zeros((1, 2048, 1), "float32")
+    result = jaxwarp.splat(values, grid, (1,))
+    assert result.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(result.astype("float32"), 2048.0)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 6), (2, 0, 6), (2, 3, 0)])
+def test_nothing_splats_to_nothing(shape) -> None:
+    grid = np.zeros((shape[0], shape[2], 2))
+    np.testing.assert_array_equal(
+        jaxwarp.splat(np.ones(shape), grid, (4, 5)), np.zeros((*shape[:2], 4, 5))
+    )
+
+
+VALUES, GRID = np.zeros((2, 3, 6), "float32"), np.zeros((2, 6, 2), "float32")
+WRONG = {
+    "list": ((VALUES.tolist(), GRID, (4, 5)), TypeError, "values must be a JAX or NumPy array"),
+    "int": ((VALUES.astype("int32"), GRID, (4, 5)), TypeError, "values must have a real floating"),
+    "grid_int": ((VALUES, GRID.astype("int32"), (4, 5)), TypeError, "grid must have a real float"),
+    "batch": ((VALUES, GRID[:1], (4, 5)), ValueError, "values and grid must have the same batch"),
+    "points": (
+        (VALUES[..., :5], GRID, (4, 5)),
+        ValueError,
+        r"values must be .*got shape \(2, 3, 5\)",
+    ),
+    "axes": ((VALUES, GRID, (4, 5, 6)), ValueError, "grid must hold 3 coordinates .* got 2"),
+    "no_axes": ((VALUES, GRID, ()), ValueError, "size must be"),
+    "empty": ((VALUES, GRID, (4, 0)), ValueError, r"size must hold positive integers.*\(4, 0\)"),
+    "float": ((VALUES, GRID, (4.0, 5)), TypeError, "size must hold integers only, got 4.0"),
+    "mode": ((VALUES, GRID, (4, 5), "cubic"), ValueError, "mode must be one of .* got 'cubic'"),
+    "padding": ((VALUES, GRID, (4, 5), "nearest", "wrap"), ValueError, "padding_mode must be one"),
+    "corners": ((VALUES, GRID, (4, 5), "nearest", "zeros", 1), TypeError, "align_corners must be"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_fit_is_rejected(name) -> None:
+    arguments, error, message = WRONG[name]
+    with pytest.raises(error, match=message):
+        jaxwarp.splat(*arguments)

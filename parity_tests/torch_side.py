@@ -1,0 +1,192 @@
+"""Torch's answer to every case: its own functions, composed where it has none.
+
+Torch has no 1-D sampling and no 3-D bicubic. Both follow from its 2-D kernel by theorems that
+involve no approximation: a second axis of one pixel, read at its centre, changes nothing; and
+a 3-D sample is a 1-D sample along z of the 2-D samples of all slices.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from parity_tests.cases import Case, Problem
+
+_device = torch.device("cpu")
+
+
+def use_device(name: str) -> None:
+    """Run everything below on ``name``: "cpu" or "cuda"."""
+    global _device
+    _device = torch.device(name)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def device_name() -> str:
+    """Say what torch runs on."""
+    return torch.cuda.get_device_name() if _device.type == "cuda" else "CPU"
+
+
+def uses_cudnn(case: Case) -> bool:
+    """Whether `first_order` runs on cuDNN, as torch does by default on CUDA.
+
+    Exact cases run on torch's own kernel: on a kink cuDNN takes whichever side it comes to.
+    """
+    options = ("grid_sample", "bilinear", "zeros", True)
+    asked = (case.op, case.mode, case.padding, case.align_corners) == options
+    return _device.type == "cuda" and asked and case.axes < 3 and not case.exact
+
+
+def tensor(x: np.ndarray) -> torch.Tensor:
+    """Copy an array to torch's device."""
+    return torch.tensor(x, device=_device)
+
+
+def array(x: torch.Tensor) -> np.ndarray:
+    """Copy a tensor back."""
+    return x.detach().cpu().numpy()
+
+
+# The operations --------------------------------------------------------------
+
+
+def grid_sample(image, grid, mode, padding_mode, align_corners):
+    """torch.nn.functional.grid_sample for 1 to 3 axes, every mode, any number of output axes."""
+    batch, out, n = grid.shape[0], grid.shape[1:-1], grid.shape[-1]
+    options = (mode, padding_mode, align_corners)
+    if n == 1:
+        sampled = _along_one_axis(image, grid.reshape(batch, -1, 1), options)
+    elif n == 3 and mode == "bicubic":
+        sampled = _slice_by_slice(image, grid.reshape(batch, -1, 3), options)
+    elif len(out) == n:
+        return F.grid_sample(image, grid, *options)
+    else:
+        sampled = F.grid_sample(image, grid.reshape(batch, -1, *(1,) * (n - 1), n), *options)
+    return sampled.reshape(*image.shape[:2], *out)
+
+
+def _along_one_axis(line, x, options):
+    points = torch.stack([x, torch.zeros_like(x)], dim=-1)
+    return F.grid_sample(line[:, :, None], points[..., 0, :][:, :, None], *options)
+
+
+def _slice_by_slice(volume, grid, options):
+    batch, channels, depth, *plane = volume.shape
+    count = grid.shape[1]
+    slices = volume.reshape(batch, channels * depth, *plane)
+    sampled = F.grid_sample(slices, grid[:, :, None, :2], *options)
+    lines = sampled.reshape(batch, channels, depth, count).permute(0, 3, 1, 2)
+    lines = lines.reshape(batch * count, channels, depth)
+    z = grid[..., 2].reshape(batch * count, 1, 1)
+    sampled = _along_one_axis(lines, z, options).reshape(batch, count, channels)
+    return sampled.permute(0, 2, 1)
+
+
+def remap(image, positions, mode, padding_mode):
+    """The same at pixel positions, by way of normalised ones."""
+    sizes = torch.tensor(image.shape[:1:-1], dtype=positions.dtype, device=positions.device)
+    return grid_sample(image, (2 * positions + 1) / sizes - 1, mode, padding_mode, False)
+
+
+def affine_grid(theta, size, align_corners):
+    """torch.nn.functional.affine_grid; one axis is the first of two."""
+    if theta.shape[1] != 1:
+        with warnings.catch_warnings():
+            # That an axis of one pixel has meant something else before torch 1.3.
+            warnings.filterwarnings("ignore", "Since version 1.3.0, affine_grid behavior")
+            return F.affine_grid(theta, [theta.shape[0], 1, *size], align_corners)
+    row = torch.stack([theta[..., 0], torch.zeros_like(theta[..., 0]), theta[..., 1]], dim=-1)
+    two = torch.cat([row, torch.zeros_like(row)], dim=1)
+    return affine_grid(two, [1, *size], align_corners)[:, 0, :, :1]
+
+
+def homography_grid(theta, size, align_corners):
+    """The projective map of torch's identity grid."""
+    batch, n = theta.shape[0], len(size)
+    centers = affine_grid(_identity(batch, n, theta), size, align_corners)
+    ones = torch.ones_like(centers[..., :1])
+    mapped = torch.einsum("nij,n...j->n...i", theta, torch.cat([centers, ones], dim=-1))
+    return mapped[..., :-1] / mapped[..., -1:]
+
+
+def flow_grid(flow, align_corners):
+    """Torch's identity grid plus the flow in units of it."""
+    size = flow.shape[1:-1]
+    centers = affine_grid(_identity(flow.shape[0], len(size), flow), size, align_corners)
+    extent = torch.tensor(size[::-1], dtype=flow.dtype, device=flow.device)
+    pixels = (extent - 1 if align_corners else extent) / 2
+    return centers + torch.where(pixels > 0, flow / pixels.clamp(min=0.25), 0)
+
+
+def _identity(batch, n, like):
+    eye = torch.eye(n, n + 1, dtype=like.dtype, device=like.device)
+    return eye.expand(batch, n, n + 1)
+
+
+def compose_affine(outer, inner):
+    """The product of homogeneous matrices."""
+    return (_homogeneous(outer) @ _homogeneous(inner))[:, :-1]
+
+
+def invert_affine(theta):
+    """The inverse of the homogeneous matrix."""
+    return torch.linalg.inv(_homogeneous(theta))[:, :-1]
+
+
+def _homogeneous(theta):
+    last = torch.zeros_like(theta[:, :1])
+    last[..., -1] = 1
+    return torch.cat([theta, last], dim=1)
+
+
+def function(case: Case, size: tuple[int, ...]):
+    """Return the case's operation as a function of its operands alone."""
+    if case.op == "grid_sample":
+        options = (case.mode, case.padding, case.align_corners)
+        return lambda image, grid: grid_sample(image, grid, *options)
+    if case.op == "remap":
+        return lambda image, positions: remap(image, positions, case.mode, case.padding)
+    if case.op in ("affine_grid", "homography_grid"):
+        make = {"affine_grid": affine_grid, "homography_grid": homography_grid}[case.op]
+        return lambda theta: make(theta, size, case.align_corners)
+    if case.op == "flow_grid":
+        return lambda flow: flow_grid(flow, case.align_corners)
+    return {"compose_affine": compose_affine, "invert_affine": invert_affine}[case.op]
+
+
+# The lenses ------------------------------------------------------------------
+
+
+def value(problem: Problem) -> np.ndarray:
+    """Evaluate the operation."""
+    f = function(problem.case, problem.size)
+    return array(f(*map(tensor, problem.operands.values())))
+
+
+def first_order(problem: Problem, cotangent: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the value and the gradient of every operand."""
+    f = function(problem.case, problem.size)
+    operands = [tensor(x).requires_grad_() for x in problem.operands.values()]
+    with torch.backends.cudnn.flags(enabled=uses_cudnn(problem.case)):
+        result = f(*operands)
+        gradients = torch.autograd.grad(result, operands, tensor(cotangent))
+    return tuple(map(array, (result, *gradients)))
+
+
+def second_order(problem: Problem, cotangent, tangents) -> tuple[np.ndarray, ...]:
+    """Return J u and, for every operand, the gradient of <c, J u>, by double backward.
+
+    The vector-Jacobian product is linear in the cotangent c, so what multiplies c in
+    <vjp(c), u> = <c, J u> is the forward derivative that torch has no mode of its own for.
+    """
+    f = function(problem.case, problem.size)
+    operands = [tensor(x).requires_grad_() for x in problem.operands.values()]
+    c = tensor(cotangent).requires_grad_()
+    zero = torch.zeros((), dtype=c.dtype, device=c.device)
+    with torch.backends.cudnn.flags(enabled=False):  # it has no double backward
+        pulled = torch.autograd.grad(f(*operands), operands, c, create_graph=True)
+        s = sum(((g * tensor(u)).sum() for g, u in zip(pulled, tangents, strict=True)), zero)
+        results = torch.autograd.grad(s, (c, *operands), materialize_grads=True)
+    return tuple(map(array, results))
