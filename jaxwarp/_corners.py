@@ -5,7 +5,6 @@ weight per term of the form. `fold_corners` visits them one after the other, so 
 no array ever holds all the gathered pixels.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -125,26 +124,28 @@ def _corner(taps: Sequence[_AxisTap], form: Form) -> Corner:
 
 def fold_corners(visit: Callable[[_T, Corner], _T], carry: _T, points: Points, form: Form) -> _T:
     """Visit every corner, carrying a result; the program's size stays bounded."""
-    axes = [_taps_of_axis(axis, points, form) for axis in range(len(form.spatial))]
-    return _fold_axes(visit, carry, axes, (), form)
+    counts = [_taps.count(form.rule)] * len(form.spatial)
 
+    def fold_from(carry: _T, points: Points, chosen: tuple[_AxisTap, ...]) -> _T:
+        axis = len(chosen)
+        if axis == len(counts):
+            return visit(carry, _corner(chosen, form))
 
-def _fold_axes(
-    visit: Callable[[_T, Corner], _T],
-    carry: _T,
-    axes: Sequence[list[_AxisTap]],
-    chosen: tuple[_AxisTap, ...],
-    form: Form,
-) -> _T:
-    if not axes:
-        return visit(carry, _corner(chosen, form))
-    lead, *rest = axes
+        def step(carry: _T, points: Points, tap: _AxisTap) -> _T:
+            return fold_from(carry, points, (*chosen, tap))
 
-    def step(carry: _T, tap: _AxisTap) -> _T:
-        return _fold_axes(visit, carry, rest, (*chosen, tap), form)
+        if math.prod(counts[axis:]) <= _MAX_UNROLLED_CORNERS:
+            for tap in _taps_of_axis(axis, points, form):
+                carry = step(carry, points, tap)
+            return carry
 
-    if math.prod(map(len, axes)) <= _MAX_UNROLLED_CORNERS:
-        return functools.reduce(step, lead, carry)
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *lead)
-    pick = lambda t: jax.tree.map(lambda x: x[t], stacked)  # noqa: E731
-    return lax.fori_loop(0, len(lead), lambda t, carry: step(carry, pick(t)), carry)
+        def step_at(t: jax.Array, carry: _T) -> _T:
+            # Tied to the loop's counter, or XLA would keep every tap of every point in memory.
+            t, positions = lax.optimization_barrier((t, points.positions))
+            held = points._replace(positions=positions)
+            taps = _taps_of_axis(axis, held, form)
+            return step(carry, held, jax.tree.map(lambda *x: lax.select_n(t, *x), *taps))
+
+        return lax.fori_loop(0, counts[axis], step_at, carry)
+
+    return fold_from(carry, points, ())

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxwarp import _checks, _coords
 
 
 def affine_grid(
-    theta: jax.Array, size: Sequence[int], align_corners: bool | None = False
+    theta: ArrayLike, size: Sequence[int], align_corners: bool | None = False
 ) -> jax.Array:
     """Generate the sampling grid of a batch of affine maps.
 
@@ -52,7 +53,7 @@ def affine_grid(
 
 
 def homography_grid(
-    theta: jax.Array, size: Sequence[int], align_corners: bool | None = False
+    theta: ArrayLike, size: Sequence[int], align_corners: bool | None = False
 ) -> jax.Array:
     """Generate the sampling grid of a batch of projective maps.
 
@@ -89,7 +90,7 @@ def homography_grid(
     return _homography_grid(theta, size[2:], align_corners)
 
 
-def flow_grid(flow: jax.Array, align_corners: bool | None = False) -> jax.Array:
+def flow_grid(flow: ArrayLike, align_corners: bool | None = False) -> jax.Array:
     """Turn a backward flow in pixels into a sampling grid.
 
     The output pixel at position p reads the input at p + flow(p) (backward warping).
@@ -121,7 +122,7 @@ def flow_grid(flow: jax.Array, align_corners: bool | None = False) -> jax.Array:
     return _flow_grid(flow, align_corners)
 
 
-def compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
+def compose_affine(outer: ArrayLike, inner: ArrayLike) -> jax.Array:
     """Compose two batches of affine maps: the result maps x to outer(inner(x)).
 
     As maps from output to input, warping with the result equals warping first by
@@ -150,7 +151,7 @@ def compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
     return _compose_affine(outer, inner)
 
 
-def invert_affine(theta: jax.Array) -> jax.Array:
+def invert_affine(theta: ArrayLike) -> jax.Array:
     """Invert a batch of affine maps.
 
     Args:

@@ -147,10 +147,12 @@ def _dot(pixels: jax.Array, values: jax.Array, corner: Corner, form: Form) -> ja
 
 # Chunks -----------------------------------------------------------------------
 
-# Points per chunk. A scatter's indices and rows are arrays of their own; chunks keep
-# them in cache, and below the size at which the allocator maps fresh, zeroed pages
-# for every call: twice as fast at 8x3x256x256 as one scatter over all points.
-_CHUNK_POINTS = 32768
+# Points per chunk, and numbers per chunk over all channels. A scatter's indices and
+# rows are arrays of their own, and XLA makes those of every corner before it uses the
+# first. Chunks keep them in cache, and below the size at which the allocator maps
+# fresh, zeroed pages for every call: 2 to 3 times as fast as all points at once.
+_CHUNK_POINTS = 2**15
+_CHUNK_VALUES = 2**17
 
 
 class _Chunk(NamedTuple):
@@ -201,10 +203,9 @@ def _fold_chunks(
     on_cpu: bool,
 ) -> jax.Array:
     """Fold ``step(total, chunk, start)`` over chunks of the points."""
-    batch, count = everything.points.positions[0].shape
-    known = isinstance(batch, int) and isinstance(count, int)
-    length = max(1, _CHUNK_POINTS // max(batch, 1)) if known else 0
-    if not on_cpu or not known or count <= length:
+    count = everything.points.positions[0].shape[1]
+    length = _chunk_length(everything.values, form)
+    if not on_cpu or length is None or count <= length:
         return step(total, everything, 0)
 
     def piece(cut: Callable[..., jax.Array], start: Any) -> _Chunk:
@@ -224,3 +225,12 @@ def _fold_chunks(
         tail = partial(lax.slice_in_dim, limit_index=count)
         total = step(total, piece(tail, whole * length), whole * length)
     return total
+
+
+def _chunk_length(values: jax.Array, form: Form) -> int | None:
+    """Return how many points of each batch element make a chunk; None if sizes are symbolic."""
+    if not all(isinstance(d, int) for d in values.shape):
+        return None
+    batch, channels = values.shape[0], values.shape[form.channel_axis]
+    points = min(_CHUNK_POINTS, _CHUNK_VALUES // max(channels, 1))
+    return max(1, points // max(batch, 1))

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxwarp import _checks, _coords, _taps, _trilinear
 from jaxwarp._form import Form
@@ -17,8 +18,8 @@ from jaxwarp._taps import Rule
 
 
 def grid_sample(
-    input: jax.Array,
-    grid: jax.Array,
+    input: ArrayLike,
+    grid: ArrayLike,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
@@ -67,8 +68,8 @@ def grid_sample(
 
 
 def remap(
-    input: jax.Array,
-    positions: jax.Array,
+    input: ArrayLike,
+    positions: ArrayLike,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     *,
@@ -108,8 +109,8 @@ def remap(
 
 
 def splat(
-    values: jax.Array,
-    grid: jax.Array,
+    values: ArrayLike,
+    grid: ArrayLike,
     size: tuple[int, ...],
     mode: str = "bilinear",
     padding_mode: str = "zeros",

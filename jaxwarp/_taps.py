@@ -49,6 +49,11 @@ class Tap(NamedTuple):
     weight: jax.Array
 
 
+def count(rule: Rule) -> int:
+    """Return the number of taps along one axis."""
+    return len(_KERNELS[rule.mode].offsets)
+
+
 def position(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
     """Map coordinates to finite positions in an axis of ``size`` pixels, padded."""
     padding = _PADDINGS[rule.padding_mode]
