@@ -5,6 +5,7 @@ weight per term of the form. `fold_corners` visits them one after the other, so 
 no array ever holds all the gathered pixels.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -123,29 +124,31 @@ def _corner(taps: Sequence[_AxisTap], form: Form) -> Corner:
 
 
 def fold_corners(visit: Callable[[_T, Corner], _T], carry: _T, points: Points, form: Form) -> _T:
-    """Visit every corner, carrying a result; the program's size stays bounded."""
-    counts = [_taps.count(form.rule)] * len(form.spatial)
+    """Visit every corner, carrying a result; the program's size stays bounded.
 
-    def fold_from(carry: _T, points: Points, chosen: tuple[_AxisTap, ...]) -> _T:
-        axis = len(chosen)
-        if axis == len(counts):
-            return visit(carry, _corner(chosen, form))
+    The corners of the last axes are unrolled; those of the axes before, if there are
+    too many, take turns in a loop.
+    """
+    axes, taps_each = len(form.spatial), _taps.count(form.rule)
+    looped = next(k for k in range(axes) if taps_each ** (axes - k) <= _MAX_UNROLLED_CORNERS)
 
-        def step(carry: _T, points: Points, tap: _AxisTap) -> _T:
-            return fold_from(carry, points, (*chosen, tap))
+    def visit_rest(carry: _T, points: Points, chosen: tuple[_AxisTap, ...]) -> _T:
+        rest = [_taps_of_axis(axis, points, form) for axis in range(looped, axes)]
+        for taps in itertools.product(*rest):
+            carry = visit(carry, _corner((*chosen, *taps), form))
+        return carry
 
-        if math.prod(counts[axis:]) <= _MAX_UNROLLED_CORNERS:
-            for tap in _taps_of_axis(axis, points, form):
-                carry = step(carry, points, tap)
-            return carry
-
-        def step_at(t: jax.Array, carry: _T) -> _T:
-            # Tied to the loop's counter, or XLA would keep every tap of every point in memory.
-            t, positions = lax.optimization_barrier((t, points.positions))
-            held = points._replace(positions=positions)
+    def step(t: jax.Array, carry: _T) -> _T:
+        # Tied to the loop's counter, or XLA would keep every tap of every point in memory.
+        t, positions = lax.optimization_barrier((t, points.positions))
+        held = points._replace(positions=positions)
+        chosen = []
+        for axis in range(looped):
+            which = t // taps_each ** (looped - 1 - axis) % taps_each
             taps = _taps_of_axis(axis, held, form)
-            return step(carry, held, jax.tree.map(lambda *x: lax.select_n(t, *x), *taps))
+            chosen.append(jax.tree.map(lambda *x, i=which: lax.select_n(i, *x), *taps))
+        return visit_rest(carry, held, tuple(chosen))
 
-        return lax.fori_loop(0, counts[axis], step_at, carry)
-
-    return fold_from(carry, points, ())
+    if not looped:
+        return visit_rest(carry, points, ())
+    return lax.fori_loop(0, taps_each**looped, step, carry)
