@@ -215,10 +215,16 @@ def spatial_size(size: Sequence[Any], points: jax.Array, shared: bool = False) -
     return size[2:]
 
 
+def fitted(name: str, spline: Any) -> ThinPlateSpline:
+    """Return the spline, or raise if it is none."""
+    if not isinstance(spline, ThinPlateSpline):
+        raise TypeError(f"{name} must be a ThinPlateSpline, got {type(spline).__name__}")
+    return spline
+
+
 def query(spline: ThinPlateSpline, points: Any) -> tuple[ThinPlateSpline, jax.Array]:
     """Return a spline and checked points (N, ..., n) for it, both in the wider dtype."""
-    if not isinstance(spline, ThinPlateSpline):
-        raise TypeError(f"spline must be a ThinPlateSpline, got {type(spline).__name__}")
+    spline = fitted("spline", spline)
     points = _checks.float_array("points", points)
     batch, _, ndim = spline.weights.shape
     fits = points.ndim >= 2 and points.shape[-1] == ndim

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp._tps import query
+from jaxwarp._tps import fitted, query
 from jaxwarp._tps_kernel import ENERGY_FACTOR, in_frame, kernel
 from jaxwarp._tps_spline import ThinPlateSpline, everywhere, fit, move
 
@@ -38,6 +38,9 @@ def bending_energy(spline: ThinPlateSpline) -> jax.Array:
         The energy of each spline, (N,), in its dtype. Its unit is the source's squared times the
         target's to the power n - 4: it does not depend on the number of pixels.
 
+    Raises:
+        TypeError: ``spline`` is not a `ThinPlateSpline`.
+
     Example:
         >>> import jax.numpy as jnp
         >>> from jaxwarp import bending_energy, tps_fit
@@ -48,7 +51,7 @@ def bending_energy(spline: ThinPlateSpline) -> jax.Array:
         >>> bending_energy(tps_fit(target, target + twist)).round(4)
         Array([0.3626], dtype=float32)
     """
-    return _energy(spline)
+    return _energy(fitted("spline", spline))
 
 
 def tps_jacobian_determinant(spline: ThinPlateSpline, points: Any) -> jax.Array:

@@ -45,6 +45,16 @@ class ThinPlateOperator:
         base: pixel centres, (1, *out, n), normalised (x, y, z).
         matrix: influence of each control point on each pixel, (N or 1, prod(out), T).
         target: the fixed target points, (N or 1, T, n).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxwarp import tps_operator
+        >>> target = jnp.array([[[-1.0, -1.0], [1.0, -1.0], [0.0, 1.0]]])
+        >>> to_grid = tps_operator(target, (1, 3, 4, 6))
+        >>> to_grid.base.shape, to_grid.matrix.shape
+        ((1, 4, 6, 2), (1, 24, 3))
+        >>> bool((to_grid(target) == to_grid.base).all())
+        True
     """
 
     base: jax.Array

@@ -37,6 +37,13 @@ class ThinPlateSpline:
         knots: target points in that frame, (target - center) / scale, (N or 1, T, n).
         weights: how much each knot bends the map, (N, T, n).
         affine: affine part of the displacement, rows 1, x[, y[, z]], (N, n + 1, n).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxwarp import tps_fit
+        >>> spline = tps_fit(jnp.array([[[0.0], [2.0]]]), jnp.array([[[1.0], [3.0]]]))
+        >>> spline.center, spline.scale
+        (Array([[1.]], dtype=float32), Array([1.], dtype=float32))
     """
 
     center: jax.Array
