@@ -129,7 +129,7 @@ BAD = {
     "zero input": (lambda: conv_output_size((4, 0), 1), ValueError, "input_size must be at least"),
     "negative": (lambda: conv_output_size(4, 2, 1, -1), ValueError, "padding must be at least 0"),
     "float": (
-        lambda: conv_output_size(4.0, 2),
+        lambda: conv_output_size(cast(Any, 4.0), 2),
         TypeError,
         "input_size must hold integers, got 4.0",
     ),

@@ -33,7 +33,8 @@ class TPSGrid(nnx.Module):
         matrix: The influence of each point on each pixel, (N or 1, H * W, T): a `Buffer`.
 
     Raises:
-        TypeError: target is not a floating-point array; size holds no integers.
+        TypeError: target is not a floating-point array, or is traced; size holds no
+            integers.
         ValueError: target is not (T, n) or (N, T, n) with n axes like size's, or its
             points determine no spline.
 
@@ -57,8 +58,11 @@ class TPSGrid(nnx.Module):
         *,
         smoothing: float = 0.0,
     ):
-        target, size = _control_points(target, size)
-        operator = tps_operator(target, (1, 1, *size), align_corners, smoothing=smoothing)
+        # The operator is made on the host, also where the module is made in a traced function.
+        with jax.ensure_compile_time_eval():
+            target, size = _control_points(target, size)
+            shape = (len(target), 1, *size)
+            operator = tps_operator(target, shape, align_corners, smoothing=smoothing)
         self.target = Buffer(operator.target)
         self.base = Buffer(operator.base)
         self.matrix = Buffer(operator.matrix)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import expm
+from jax.typing import DTypeLike
 
 from jaxwarp import _checks, _coords
 from jaxwarp._grids import affine_grid, homography_grid
@@ -202,6 +203,8 @@ class TPSTransform:
         bound: How far a source point may move along each axis, in normalised units (2 is
             the width of the image); None means anywhere.
         smoothing: As in `jaxwarp.tps_grid`.
+        dtype: Of the control points and of the matrix made from them; float64 needs
+            ``jax_enable_x64``.
 
     Raises:
         ValueError: An axis has fewer than two control points; bound is not positive.
@@ -214,6 +217,7 @@ class TPSTransform:
     lattice: tuple[int, ...] = (4, 4)
     bound: float | None = None
     smoothing: float = 0.0
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         lattice = _checks.output_size("lattice", self.lattice, (1, 2, 3), "(*points per axis)")
@@ -235,9 +239,9 @@ class TPSTransform:
 
     def points(self) -> jax.Array:
         """Return the lattice: the target points (T, n), listed (x, y, z)."""
-        # Float32 values at every precision, so that every precision has the same identity.
+        # Rounded to float32, so that the points are the same in every dtype.
         grid = _coords.identity_grid(self.lattice, True, jnp.float32)
-        return grid.reshape(-1, self.ndim)
+        return grid.reshape(-1, self.ndim).astype(self.dtype)
 
     def theta(self, params: jax.Array) -> jax.Array:
         """Turn parameters (N, K) into source points (N, T, n)."""
@@ -247,7 +251,6 @@ class TPSTransform:
 
     def grid_maker(self, size: tuple[int, ...], align_corners: bool) -> TPSGrid:
         """Return the module from source points to a grid (N, *size, n)."""
-        # The operator is made on the host, also where the call is being traced.
         with jax.ensure_compile_time_eval():
-            points = np.asarray(self.points(), np.float64)
-            return TPSGrid(points, size, align_corners, smoothing=self.smoothing)
+            points = self.points()
+        return TPSGrid(points, size, align_corners, smoothing=self.smoothing)
