@@ -9,6 +9,8 @@ array order.
 
 from typing import Any, NamedTuple
 
+from jax.sharding import PartitionSpec
+
 from jaxwarp import _coords
 from jaxwarp._taps import Rule
 
@@ -53,6 +55,14 @@ class Form(NamedTuple):
         channels = source.shape[self.channel_axis]
         layout = (*between, channels) if self.channels_last else (channels, *between)
         return (grid.shape[0], *layout), self.dtype
+
+    def result_spec(self, op: str, specs: dict[str, PartitionSpec]) -> PartitionSpec:
+        """Say how a result lies on a mesh: each of its axes as in the operand it comes from."""
+        source, grid = specs["image" if op == "sample" else "values"], specs["grid"]
+        batch, channels = source[0] or grid[0], source[self.channel_axis]
+        between = grid[1:-1] if op == "sample" else (None,) * len(self.spatial)
+        layout = (*between, channels) if self.channels_last else (channels, *between)
+        return PartitionSpec(batch, *layout)
 
     def differentiate(self) -> list[Step]:
         """List the terms of the derivative with respect to the grid."""

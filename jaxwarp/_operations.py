@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxwarp._corners import Corner, Points, chain_factors, fold_corners, locate, times
 from jaxwarp._form import Form
-from jaxwarp._varying import zeros
+from jaxwarp._sharding import zeros
 
 
 def _sample(operands: dict[str, Any], form: Form, on_cpu: bool) -> jax.Array:

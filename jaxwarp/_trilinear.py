@@ -36,21 +36,29 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxwarp._form import Form
 from jaxwarp._operations import OPERATIONS
-from jaxwarp._varying import vary_alike
+from jaxwarp._sharding import let_compiler_place, vary_alike
 
 
 def sample(
     image: jax.Array, grid: jax.Array, form: Form, window: jax.Array | None = None
 ) -> jax.Array:
-    """Read an image at the points of a grid (see `Form` for the layouts)."""
-    return _bind("sample", form, {"image": image, "grid": grid, "window": window})
+    """Read an image at the points of a grid (see `_form` for the layouts)."""
+    return _place_and_bind("sample", form, {"image": image, "grid": grid, "window": window})
 
 
 def splat(
     values: jax.Array, grid: jax.Array, form: Form, window: jax.Array | None = None
 ) -> jax.Array:
     """Add values to an image of zeros at the points of a grid; the adjoint of `sample`."""
-    return _bind("splat", form, {"values": values, "grid": grid, "window": window})
+    return _place_and_bind("splat", form, {"values": values, "grid": grid, "window": window})
+
+
+def _place_and_bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
+    return let_compiler_place(
+        lambda **operands: _bind(op, form, operands),
+        {name: x for name, x in operands.items() if x is not None},
+        partial(form.result_spec, op),
+    )
 
 
 # The primitive ----------------------------------------------------------------
