@@ -1,5 +1,6 @@
 """Differentiable image warping for JAX: affine grids, grid sampling, thin-plate splines."""
 
+from jaxwarp._crops import crop_and_resize
 from jaxwarp._grids import (
     affine_grid,
     compose_affine,
@@ -7,6 +8,8 @@ from jaxwarp._grids import (
     homography_grid,
     invert_affine,
 )
+from jaxwarp._paste import paste
+from jaxwarp._patches import patch_affine
 from jaxwarp._sample import grid_sample, remap, splat
 from jaxwarp._tps import tps_apply, tps_fit, tps_grid
 from jaxwarp._tps_geometry import bending_energy, tps_invert, tps_jacobian_determinant
@@ -19,10 +22,13 @@ __all__ = [
     "affine_grid",
     "bending_energy",
     "compose_affine",
+    "crop_and_resize",
     "flow_grid",
     "grid_sample",
     "homography_grid",
     "invert_affine",
+    "paste",
+    "patch_affine",
     "remap",
     "splat",
     "tps_apply",

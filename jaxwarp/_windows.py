@@ -1,0 +1,158 @@
+"""A window of an array and the rest of it, as a pair of linear operations.
+
+``take`` splits an array into a window at a traced place and the rest; ``put`` joins
+the two again. Each is the transpose of the other, so a loop that takes a window,
+changes it and puts it back has a backward pass that does the same, in place. With
+plain slices and updates every step of it would add an array of zeros, with one
+window's gradient inside, to the gradient of the whole array.
+
+What ``rest`` holds at the window's place has no meaning. It may only go to `put`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jaxwarp._sharding import vary_alike
+
+
+def take(array: jax.Array, start: jax.Array, shape: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
+    """Split an array into the rest and the window of ``shape`` at ``start``, int32 (ndim,).
+
+    The window must lie within the array.
+    """
+    rest, window = take_p.bind(*vary_alike([array, start]), shape=tuple(shape))
+    return rest, window
+
+
+def put(rest: jax.Array, window: jax.Array, start: jax.Array) -> jax.Array:
+    """Join what `take` has split."""
+    (array,) = put_p.bind(*vary_alike([rest, window, start]))
+    return array
+
+
+# The computation --------------------------------------------------------------
+
+# Under `jax.vmap` places may differ: then ``start`` is (*batch, ndim), and so are the
+# leading axes of the arrays (but not of ``shape``).
+
+
+def _take(array: jax.Array, start: jax.Array, *, shape: tuple[Any, ...]) -> list[jax.Array]:
+    return [array, _slice(array, start, shape)]
+
+
+def _take_on_cpu(array: jax.Array, start: jax.Array, *, shape: tuple[Any, ...]) -> list[jax.Array]:
+    """Compute the slice in a branch, which is always taken, but XLA does not know that.
+
+    It would fuse the slice into everything that reads the window. Then some of it may
+    run after the array is updated, so in a loop XLA copies the whole array each time.
+    """
+    branch = partial(_slice, array, start, shape)
+    return [array, lax.cond(jnp.all(start >= 0), branch, lambda: jnp.zeros_like(branch()))]
+
+
+def _slice(array: jax.Array, start: jax.Array, shape: tuple[Any, ...]) -> jax.Array:
+    if start.ndim > 1:
+        return jax.vmap(partial(_slice, shape=shape))(array, start)
+    return lax.dynamic_slice(array, list(start), shape, allow_negative_indices=False)
+
+
+def _put(rest: jax.Array, window: jax.Array, start: jax.Array) -> list[jax.Array]:
+    if start.ndim > 1:
+        return jax.vmap(_put)(rest, window, start)
+    return [lax.dynamic_update_slice(rest, window, list(start), allow_negative_indices=False)]
+
+
+def _primitive(name: str, compute: Callable[..., list[jax.Array]]) -> Primitive:
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="shape"))
+    primitive.def_abstract_eval(
+        lambda *avals, **params: jax.make_jaxpr(partial(compute, **params))(*avals).out_avals
+    )
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=True))
+    return primitive
+
+
+take_p = _primitive("jaxwarp_take", _take)
+put_p = _primitive("jaxwarp_put", _put)
+
+mlir.register_lowering(take_p, mlir.lower_fun(_take_on_cpu, multiple_results=True), platform="cpu")
+
+
+# Derivatives ------------------------------------------------------------------
+
+
+def _take_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+    array, start = primals
+    out = take_p.bind(array, start, **params)
+    if type(tangents[0]) is ad.Zero:
+        return out, [ad.Zero(jax.typeof(x)) for x in out]
+    return out, take(tangents[0], start, **params)
+
+
+def _put_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    out = put_p.bind(*primals)
+    if all(type(t) is ad.Zero for t in tangents):
+        return out, [ad.Zero(jax.typeof(x)) for x in out]
+    rest, window = map(ad.instantiate_zeros, tangents[:2])
+    return out, [put(rest, window, primals[2])]
+
+
+def _take_transpose(cts: Sequence[Any], array: Any, start: Any, **params: Any) -> list[Any]:
+    if all(type(ct) is ad.Zero for ct in cts):
+        return [ad.Zero(array.aval), None]
+    rest, window = map(ad.instantiate_zeros, cts)
+    return [put(rest, window, start), None]
+
+
+def _put_transpose(cts: Sequence[Any], rest: Any, window: Any, start: Any) -> list[Any]:
+    (ct,) = cts
+    linear = [ad.is_undefined_primal(x) for x in (rest, window)]
+    if type(ct) is ad.Zero:
+        out = [ad.Zero(x.aval) for x in (rest, window)]
+    else:
+        out = take(ct, start, window.aval.shape[start.ndim - 1 :])
+    return [*(x if is_linear else None for x, is_linear in zip(out, linear, strict=True)), None]
+
+
+ad.primitive_jvps[take_p] = _take_jvp
+ad.primitive_jvps[put_p] = _put_jvp
+ad.primitive_transposes[take_p] = _take_transpose
+ad.primitive_transposes[put_p] = _put_transpose
+
+
+# Batching ---------------------------------------------------------------------
+
+
+def _batch(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Any:
+    """Make the mapped axis one more axis of the window or, where places differ, of the batch."""
+    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    *arrays, start = args
+    places_differ = dims[-1] is not None
+    to = 0 if places_differ else start.ndim - 1
+    arrays = [_with_axis(x, d, size, to) for x, d in zip(arrays, dims[:-1], strict=True)]
+    if places_differ:
+        start = jnp.moveaxis(start, dims[-1], 0)
+    else:
+        start = jnp.concatenate([jnp.zeros_like(start[..., :1]), start], axis=-1)
+        params = {name: (size, *shape) for name, shape in params.items()}
+    out = primitive.bind(*arrays, start, **params)
+    return out, [to] * len(out)
+
+
+def _with_axis(x: jax.Array, mapped: int | None, size: Any, to: int) -> jax.Array:
+    """Move the mapped axis to ``to``, or make one there."""
+    if mapped is not None:
+        return jnp.moveaxis(x, mapped, to)
+    return jnp.broadcast_to(jnp.expand_dims(x, to), (*x.shape[:to], size, *x.shape[to:]))
+
+
+for _p in (take_p, put_p):
+    batching.primitive_batchers[_p] = partial(_batch, _p)
