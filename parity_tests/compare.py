@@ -118,12 +118,15 @@ def second_order(
     return _Sampling(problem, order=2).second_order(cotangent(problem, order=2), tangents)
 
 
-def cotangent(problem: Problem, order: int = 1) -> np.ndarray:
-    """Return the problem's cotangent, zero for the points that lie too near a kink."""
+def cotangent(problem: Problem, order: int = 1, left_out: float = LEFT_OUT) -> np.ndarray:
+    """Return the problem's cotangent, zero for the points that lie too near a kink.
+
+    They may not be more than the share ``left_out`` of all points.
+    """
     if not problem.case.samples:
         return problem.cotangent
     kink = _Sampling(problem, order).kink
-    assert kink.mean() <= LEFT_OUT, f"{kink.mean():.1%} of the points are too near a kink"
+    assert kink.mean() <= left_out, f"{kink.mean():.1%} of the points are too near a kink"
     return np.where(kink[:, None], 0, problem.cotangent)
 
 
@@ -141,6 +144,7 @@ class _Sampling:
         self.largest = _largest(problem.operands["input"])
         # What NaN, infinite and huge coordinates give does not depend on their last bits.
         known = np.isfinite(self.grid) & (np.abs(self.grid) < min(map(abs, HUGE)))
+        known &= self.pixels_per_unit > 0  # an axis of one pixel with align_corners
         g = np.where(known, self.grid, 0.0)
         self.delta = np.where(known, 2 * self.eps * self.sizes * (1 + np.abs(g)), 0.0).max(-1)
         p = reference.to_pixels(g, self.sizes, self.case.align_corners)

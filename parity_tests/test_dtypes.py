@@ -26,11 +26,12 @@ DTYPES = [  # of the image and of the grid
     ("float32", "bfloat16"),
     ("float32", "float16"),
 ]
+# Rounding knows nothing of further axes; two of them are here for the 4-D kernel itself.
 CASES = [
-    c
+    (c, dtypes)
     for c in cases.SAMPLE_CASES
-    if (c.op, c.positions, c.dtype) == ("grid_sample", ANYWHERE, "float32")
-    if not c.align_corners and c.axes < 3
+    if (c.op, c.positions, c.dtype) == ("grid_sample", ANYWHERE, "float32") and not c.align_corners
+    for dtypes in {1: DTYPES, 2: DTYPES[:1], 3: ()}[c.axes]
 ]
 
 
@@ -50,8 +51,7 @@ def rounded_once(tolerance: Tolerance, theirs: np.ndarray, dtype: str) -> Tolera
     return Tolerance(tolerance.allowed + half, tolerance.scale)
 
 
-@pytest.mark.parametrize("dtypes", DTYPES, ids="-".join)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "dtypes"), CASES, ids=str)
 def test_low_precision_is_float32_rounded_once(case: Case, dtypes, parity: Parity) -> None:
     low = in_dtypes(cases.problem(case, AWKWARD_SIZES[case.axes]), dtypes)
     full = in_dtypes(low, ("float32", "float32"))

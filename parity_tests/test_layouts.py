@@ -149,7 +149,7 @@ def test_the_result_does_not_depend_on_the_rest_of_the_batch(channel_axis) -> No
 
 
 @modes
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 16, 17, 64])
+@pytest.mark.parametrize("channels", [2, 5, 17, 64])
 @either_layout
 def test_any_number_of_channels_gives_the_same_numbers(mode, channels, channel_axis) -> None:
     """Few and many channels may run through different loops; each channel is what it is alone."""

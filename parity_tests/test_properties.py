@@ -14,7 +14,7 @@ from parity_tests.cases import ANYWHERE, Case, Problem
 
 # Compiling takes most of an example's time, and the same examples every time make a suite
 # that passes or fails for a reason.
-few = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 many = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
 options = {
@@ -45,7 +45,7 @@ def sampling_problems(draw, dtypes=cases.DTYPES) -> Problem:
 @few
 @given(sampling_problems())
 def test_any_shape_is_sampled_as_torch_does(problem: Problem) -> None:
-    ct = compare.cotangent(problem)
+    ct = compare.cotangent(problem, left_out=1.0)
     ours = jax_side.run(jax_side.first_order, problem, ct)
     theirs = torch_side.first_order(problem, ct)
     tolerances = compare.first_order(problem, theirs, torch_side.uses_cudnn(problem.case))
@@ -56,7 +56,7 @@ def test_any_shape_is_sampled_as_torch_does(problem: Problem) -> None:
 @many
 @given(sampling_problems())
 def test_the_reference_is_torch_at_any_shape(problem: Problem) -> None:
-    ct = compare.cotangent(problem)
+    ct = compare.cotangent(problem, left_out=1.0)
     ours = reference.first_order(problem, ct)
     theirs = torch_side.first_order(problem, ct)
     tolerances = compare.first_order(problem, theirs, torch_side.uses_cudnn(problem.case))
@@ -121,8 +121,8 @@ def test_any_affine_grid_is_torchs(theta, axes, sizes, align_corners) -> None:
 
 @few
 @given(
-    axes=st.integers(1, 3),
-    channels=st.integers(1, 40),
+    axes=st.integers(1, 2),
+    channels=st.sampled_from([1, 2, 7, 40]),
     mode=options["mode"],
     padding=options["padding"],
     channel_axis=st.sampled_from([1, -1]),
