@@ -121,6 +121,7 @@ def with_gradients(f, image, grid, cotangent):
 def temporary_share(f, *descriptions):
     """Compile, and return the temporaries' size in units of operands and results together."""
     stats = jax.jit(f).lower(*descriptions).compile().memory_analysis()
+    assert stats is not None
     all_operands = stats.argument_size_in_bytes + stats.output_size_in_bytes
     return stats.temp_size_in_bytes / all_operands
 
