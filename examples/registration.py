@@ -67,17 +67,22 @@ def gradient_descent(model, p, *pictures):
     return jax.lax.scan(step, (p, optimizer.init(p)), length=250)[0][0]
 
 
+METHODS = {"Gauss-Newton": gauss_newton, "gradient descent": gradient_descent}
+
+
+def blur(picture, sigma):
+    return jnp.asarray(filters.gaussian(np.asarray(picture)[0, 0], sigma))[None, None]
+
+
 def register(method, model, p, *pictures):
     for sigma in (4, 2, 1):  # from coarse to fine: blur in pixels
-        p = method(
-            model, p, *(jnp.asarray(filters.gaussian(x, (0, 0, sigma, sigma))) for x in pictures)
-        )
+        p = method(model, p, *(blur(x, sigma) for x in pictures))
     return p
 
 
 def square(picture):
     cut = color.rgb2gray(picture)[:, -min(picture.shape[:2]) :]
-    return np.float32(transform.resize(cut, SIZE[2:], anti_aliasing=True))[None, None]
+    return transform.resize(cut, SIZE[2:], anti_aliasing=True).astype(np.float32)[None, None]
 
 
 def pairs():
@@ -85,7 +90,7 @@ def pairs():
     known = np.isfinite(disparity)  # where not, the left photograph stands in
     shift = np.stack([-np.where(known, disparity, 0), 0 * known], -1, dtype=np.float32)[None]
     right = jaxwarp.grid_sample(
-        jnp.float32(right / 255)[None], jaxwarp.flow_grid(shift), channel_axis=-1
+        jnp.asarray(right / 255, jnp.float32)[None], jaxwarp.flow_grid(shift), channel_axis=-1
     )
     right = np.where(known[..., None], right[0], left / 255)
     return {
@@ -105,14 +110,15 @@ def main(output="registration.png"):
                 np.float32(rng.uniform(-spread, spread, count)),
             )
             fixed = warp(source, model(truth)) + np.float32(0.03 * rng.standard_normal(SIZE))
-            for method in (gauss_newton, gradient_descent):
+            found = zero
+            for how, method in METHODS.items():
                 found = register(method, model, zero, other, fixed)
                 off = [
                     jnp.linalg.norm(model(p) - model(truth), axis=-1) * 80 for p in (zero, found)
                 ]
                 rms = jnp.sqrt(jnp.mean(off[1] ** 2))
                 print(
-                    f"{pair:12}{name:12}{method.__name__:18}{off[0].max():22.2f}{off[1].max():8.3f}{rms:8.3f}"
+                    f"{pair:12}{name:12}{how:18}{off[0].max():22.2f}{off[1].max():8.3f}{rms:8.3f}"
                 )
             panels |= {
                 f"{name}: before": other - fixed,
@@ -120,10 +126,8 @@ def main(output="registration.png"):
             }
         for column, (title, x) in enumerate(panels.items()):
             axes = figure.add_subplot(2, len(panels), row * len(panels) + column + 1, title=title)
-            axes.imshow(
-                x[0, 0],
-                **({"cmap": "coolwarm", "vmin": -0.5, "vmax": 0.5} if column else {"cmap": "gray"}),
-            )
+            cmap, limit = ("coolwarm", 0.5) if column else ("gray", None)
+            axes.imshow(x[0, 0], cmap=cmap, vmin=limit and -limit, vmax=limit)
             axes.set_axis_off()
     figure.savefig(output, dpi=65)
     Image.open(output).quantize(96).save(output, optimize=True)
