@@ -82,7 +82,7 @@ def register(method, model, p, *pictures):
 
 def square(picture):
     cut = color.rgb2gray(picture)[:, -min(picture.shape[:2]) :]
-    return transform.resize(cut, SIZE[2:], anti_aliasing=True).astype(np.float32)[None, None]
+    return np.asarray(transform.resize(cut, SIZE[2:], anti_aliasing=True), np.float32)[None, None]
 
 
 def pairs():
