@@ -313,12 +313,14 @@ def test_orbax_restores_linen_variables(tmp_path):
 # Many devices ------------------------------------------------------------------
 
 DATA_PARALLEL = """
+import sys
+
 import jax, jax.numpy as jnp, numpy as np, optax
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from parity_tests.test_nn_state import make, normal
 
-mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+mesh = jax.make_mesh((4,), ("batch",), axis_types=(getattr(AxisType, sys.argv[1]),))
 everywhere = NamedSharding(mesh, PartitionSpec())
 by_batch = NamedSharding(mesh, PartitionSpec("batch"))
 x = normal(0, 8, 12, 12, 1)
@@ -358,13 +360,14 @@ print("data parallel: ok")
 """
 
 
-def test_data_parallel_over_a_mesh():
+@pytest.mark.parametrize("axes", ["Auto", "Explicit"])
+def test_data_parallel_over_a_mesh(axes):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
         "JAX_PLATFORMS": "cpu",
     }
     result = subprocess.run(
-        [sys.executable, "-c", DATA_PARALLEL],
+        [sys.executable, "-c", DATA_PARALLEL, axes],
         capture_output=True,
         text=True,
         env=environment,
