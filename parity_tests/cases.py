@@ -187,9 +187,9 @@ def _far(case: Case, size: int, rng) -> np.ndarray:
 
 
 def _exact(case: Case, size: int, rng) -> np.ndarray:
-    """Every half-pixel from two images before to two after, then random eighths of a pixel."""
+    """Every half-pixel from two images before to two after; the rest in eighths, and near."""
     kinks = np.arange(-2 * size, 3 * size, 0.5)
-    rest = rng.integers(-16 * size, 24 * size, _points(case) - len(kinks)) / 8
+    rest = rng.integers(-12, 8 * size + 5, _points(case) - len(kinks)) / 8
     p = rng.permutation(np.concatenate([kinks, rest]))
     if case.op == "remap" or (case.align_corners and size == 1):
         return p
