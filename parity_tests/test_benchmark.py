@@ -56,7 +56,7 @@ def test_a_measured_row_is_printed_written_and_drawn(tmp_path):
     program = Program(lambda x: jnp.sort(x @ x.T).sum(), x.reshape(-1, 128))
     calls = {"torch": lambda: torch.tensor(x) * 2, "jaxwarp": program, "numpy": lambda: x * 2}
     row = Row("a group", "a row", calls, peers={"peer": lambda: x * 3}, values=10, bytes_moved=80)
-    measured = [measure(row, 0.0, peers, pipelined=False) for peers in (False, True)]
+    measured = [measure(row, 0.0, peers=peers) for peers in (False, True)]
     results = _report.results(_machine.describe(), 1e9, measured)
 
     assert [set(row["ms"]) for row in results["rows"]] == [{*calls}, {*calls, "peer"}]
@@ -80,6 +80,6 @@ def test_a_measured_row_is_printed_written_and_drawn(tmp_path):
 def test_medians_and_ratios_belong_to_their_contenders():
     clock = {"slow": 0.02, "torch": 0.005}
     calls = {name: lambda s=s: _machine.time.sleep(s) for name, s in clock.items()}
-    measured = measure(Row("g", "r", calls), 0.0, peers=False, pipelined=True)
+    measured = measure(Row("g", "r", calls), 0.0, pipelined=True)
     assert 3 < measured.ratios["slow"] < 5
     assert set(measured.ratios) == {"slow"}

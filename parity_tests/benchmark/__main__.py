@@ -6,6 +6,7 @@ import pkgutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from parity_tests import benchmark
@@ -58,13 +59,20 @@ def main(arguments: Sequence[str]) -> None:
     if _machine.load() > 0.5 * _machine.cores():
         # It shows: torch's threads wait for each other, so a busy core costs it more.
         _progress(f"this machine is busy (load {_machine.load():.1f}): the ratios will be wrong\n")
-    start, seconds = time.perf_counter(), 0.3 if options.quick else 2.0
-    pipelined = options.jax_platform != "cpu"
+    start = time.perf_counter()
+    seconds, rounds = (0.3, 1) if options.quick else (2.0, 3)
+    measure_row = partial(
+        measure,
+        seconds=seconds,
+        rounds=rounds,
+        peers=options.peers,
+        pipelined=options.jax_platform != "cpu",
+    )
     machine, bandwidth = _machine.describe(), _machine.copy_bandwidth()
     measured: list[Measurement] = []
     for row in rows(options):
         _progress(f"{time.perf_counter() - start:4.0f} s, row {len(measured) + 1}: {row.name}")
-        measured.append(measure(row, seconds, options.peers, pipelined))
+        measured.append(measure_row(row))
     _progress(f"{time.perf_counter() - start:4.0f} s, {len(measured)} rows\n")
     results = _report.results(machine, bandwidth, measured)
     for group in dict.fromkeys(m.row.group for m in measured):

@@ -61,22 +61,18 @@ def table(group: str, results: Results) -> str:
     means = results["geometric means of ratios to torch"][group]
     head = [group, *(_heading(name, name in means) for name in names), *_extras([], rows)]
     body = [
-        [_with_note(row), *(_time(row, name) for name in names), *_extras([row], rows)]
-        for row in rows
+        [row["name"], *(_time(row, name) for name in names), *_extras([row], rows)] for row in rows
     ]
     if means and len(rows) > 1:
         summaries = (means.get(name) for name in names)
-        cells = (f"{s['mean']:.2f} ({s['worst']:.2f})" if s else "" for s in summaries)
+        cells = (f"{_ratio(s['mean'])} ({_ratio(s['worst'])})" if s else "" for s in summaries)
         body.append(["geometric mean (worst)", *cells, *[""] * len(_extras([], rows))])
-    return _aligned([head, *body])
+    notes = dict.fromkeys(row["note"] for row in rows if row["note"])
+    return "\n".join([_aligned([head, *body]), *(f"\n{note}" for note in notes)])
 
 
 def _heading(name: str, has_ratio: bool) -> str:
     return f"{name}, ms (of torch)" if has_ratio else f"{name}, ms"
-
-
-def _with_note(row: dict[str, Any]) -> str:
-    return f"{row['name']}; {row['note']}" if row["note"] else row["name"]
 
 
 def _time(row: dict[str, Any], name: str) -> str:
@@ -84,7 +80,13 @@ def _time(row: dict[str, Any], name: str) -> str:
         return ""
     ratio = row["ratio to torch"].get(name)
     ms = row["ms"][name]
-    return format(ms, ".3g" if ms < 100 else ".0f") + ("" if ratio is None else f" ({ratio:.2f})")
+    return format(ms, ".3g" if ms < 100 else ".0f") + (
+        "" if ratio is None else f" ({_ratio(ratio)})"
+    )
+
+
+def _ratio(x: float) -> str:
+    return format(x, ".2f" if x >= 0.1 else ".1g")
 
 
 def _extras(row: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:

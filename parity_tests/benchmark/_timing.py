@@ -1,6 +1,7 @@
 """Time several ways of computing the same thing, in turn, in one process."""
 
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,6 @@ import torch
 
 # A burst of calls to one contender goes on for this long, then the next one has its turn.
 _BURST_SECONDS = 0.03
-_MIN_ROUNDS = 3
 
 
 @dataclass
@@ -76,7 +76,9 @@ class Measurement:
         return {} if unit is None else {k: v / unit for k, v in self.ms.items() if k != "torch"}
 
 
-def measure(row: Row, seconds: float, peers: bool, pipelined: bool) -> Measurement:
+def measure(
+    row: Row, seconds: float, *, rounds: int = 3, peers: bool = False, pipelined: bool = False
+) -> Measurement:
     """Time a row's contenders in turn for about ``seconds`` in all.
 
     Each contender runs in bursts. A burst's first call is not counted: it finds the caches and
@@ -84,7 +86,8 @@ def measure(row: Row, seconds: float, peers: bool, pipelined: bool) -> Measureme
 
     Args:
         row: What to measure.
-        seconds: How long to go on; at least three rounds are measured.
+        seconds: How long to go on.
+        rounds: How many turns each contender has at least.
         peers: Whether to measure the row's peers, too.
         pipelined: Wait for the result of a burst, not of every call, as is fair on an
             accelerator, where the next call is prepared while the last one computes.
@@ -92,8 +95,10 @@ def measure(row: Row, seconds: float, peers: bool, pipelined: bool) -> Measureme
     contenders = {**row.contenders, **(row.peers if peers else {})}
     estimates = {name: _second_call(call) for name, call in contenders.items()}
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    start, rounds = time.perf_counter(), 0
-    while rounds < _MIN_ROUNDS or time.perf_counter() - start < seconds:
+    start = time.perf_counter()
+    for turn in itertools.count():
+        if turn >= rounds and time.perf_counter() - start > seconds:
+            break
         for name, call in contenders.items():
             count = max(1, min(50, round(_BURST_SECONDS / estimates[name])))
             if count > 1:
@@ -102,7 +107,6 @@ def measure(row: Row, seconds: float, peers: bool, pipelined: bool) -> Measureme
                 times[name].append(_timed(call, count) / count)
             else:
                 times[name] += [_timed(call, 1) for _ in range(count)]
-        rounds += 1
     return Measurement(
         row,
         {name: 1e3 * statistics.median(t) for name, t in times.items()},
