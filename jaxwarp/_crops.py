@@ -9,17 +9,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxwarp import _boxes, _checks, _objects, _trilinear
-from jaxwarp._sample import _channels_last, _form, _rule
+from jaxwarp._objects import Operand
+from jaxwarp._sample import form_of, is_channels_last, sampling_rule
 from jaxwarp._taps import Rule
 
 
 def crop_and_resize(
-    img: jax.Array,
-    boxes: jax.Array,
-    obj_to_img: jax.Array,
+    img: Operand,
+    boxes: Operand,
+    obj_to_img: Operand,
     size: Sequence[int],
     *,
-    valid: jax.Array | None = None,
+    valid: Operand | None = None,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     channel_axis: int = 1,
@@ -74,8 +75,8 @@ def crop_and_resize(
                [[ 4.5,  2.5],
                 [12.5, 10.5]]], dtype=float32)
     """
-    channels_last = _channels_last(channel_axis)
-    rule = _rule(mode, padding_mode, False, normalized=False)
+    channels_last = is_channels_last(channel_axis)
+    rule = sampling_rule(mode, padding_mode, False, normalized=False)
     img = _objects.images("img", img, channels_last)
     boxes = _boxes.real_boxes(boxes)
     obj_to_img, valid = _objects.membership(obj_to_img, valid, img.shape[0], boxes.shape[0])
@@ -119,7 +120,7 @@ def _crop(
     window = jnp.stack(
         [first, jnp.broadcast_to(jnp.asarray([[height, width]], jnp.int32), first.shape)], -1
     )
-    form = _form(rule, channels_last, (rows, width), img.dtype)
+    form = form_of(rule, channels_last, (rows, width), img.dtype)
     crops = _trilinear.sample(
         stacked.reshape(shape), _boxes.grid_of(y, x)[None], form, window[None, :, None, None]
     )[0]

@@ -11,19 +11,19 @@ import numpy as np
 from jax import lax
 
 from jaxwarp import _boxes, _checks, _objects, _trilinear
-from jaxwarp._objects import Places
-from jaxwarp._sample import _channels_last, _form, _rule
+from jaxwarp._objects import Operand, Places
+from jaxwarp._sample import form_of, is_channels_last, sampling_rule
 from jaxwarp._taps import Rule
 
 
 def paste(
-    canvas: jax.Array,
-    patches: jax.Array,
-    boxes: jax.Array,
-    obj_to_img: jax.Array,
+    canvas: Operand,
+    patches: Operand,
+    boxes: Operand,
+    obj_to_img: Operand,
     *,
     max_box: Sequence[int] | None = None,
-    valid: jax.Array | None = None,
+    valid: Operand | None = None,
     mode: str = "bilinear",
     channel_axis: int = 1,
 ) -> jax.Array:
@@ -75,8 +75,8 @@ def paste(
         Array([[2. , 1. , 0. , 0. ],
                [0. , 0. , 0.5, 1.5]], dtype=float32)
     """
-    channels_last = _channels_last(channel_axis)
-    rule = _rule(mode, "zeros", False, normalized=False)
+    channels_last = is_channels_last(channel_axis)
+    rule = sampling_rule(mode, "zeros", False, normalized=False)
     canvas = _objects.images("canvas", canvas, channels_last)
     patches = _objects.images("patches", patches, channels_last)
     boxes = _boxes.real_boxes(boxes)
@@ -191,7 +191,7 @@ def _draw(
         (i.astype(begin.dtype) + 0.5 - begin[a]) * (inner[a] / extent[a]) - 0.5
         for a, i in enumerate(_objects.pixels(corner, window))
     )
-    form = _form(plan.rule, plan.channels_last, inner, begin.dtype)
+    form = form_of(plan.rule, plan.channels_last, inner, begin.dtype)
     axis = form.channel_axis
     patch = patch[None].astype(begin.dtype)
     ones = jnp.ones_like(lax.slice_in_dim(patch, 0, 1, axis=axis))

@@ -9,21 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxwarp import _checks, _coords, _objects, _trilinear
-from jaxwarp._objects import Places
-from jaxwarp._sample import _channels_last, _form, _rule
+from jaxwarp._objects import Operand, Places
+from jaxwarp._sample import form_of, is_channels_last, sampling_rule
 from jaxwarp._taps import Rule
 
 
 def patch_affine(
-    img: jax.Array,
-    boxes: jax.Array,
-    theta: jax.Array,
-    obj_to_img: jax.Array,
+    img: Operand,
+    boxes: Operand,
+    theta: Operand,
+    obj_to_img: Operand,
     *,
     box_format: str = "xyxy",
     order: str = "sequential",
     max_box: Sequence[int] | None = None,
-    valid: jax.Array | None = None,
+    valid: Operand | None = None,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
@@ -94,26 +94,26 @@ def patch_affine(
                [ 8.,  9., 11., 10.],
                [12., 13., 15., 14.]], dtype=float32)
     """
-    channels_last = _channels_last(channel_axis)
-    rule = _rule(mode, padding_mode, align_corners, normalized=True)
+    channels_last = is_channels_last(channel_axis)
+    rule = sampling_rule(mode, padding_mode, align_corners, normalized=True)
     columns = _COLUMNS[_checks.choice("box_format", box_format, _COLUMNS)]
     layers = _LAYERS[_checks.choice("order", order, _LAYERS)]
     img = _objects.images("img", img, channels_last)
-    boxes = _objects.integers("boxes", boxes)
-    _checks.shape("boxes", boxes, "(K, 4)", boxes.ndim == 2 and boxes.shape[1] == 4)
-    count = boxes.shape[0]
+    corners = _objects.integers("boxes", boxes)
+    _checks.shape("boxes", corners, "(K, 4)", corners.ndim == 2 and corners.shape[1] == 4)
+    count = corners.shape[0]
     theta = _checks.float_array("theta", theta)
     holds = theta.shape in ((count, 6), (count, 2, 3))
     _checks.shape("theta", theta, f"({count}, 6) or ({count}, 2, 3), one for each box", holds)
     obj_to_img, valid = _objects.membership(obj_to_img, valid, img.shape[0], count)
     spatial = _objects.spatial(img, channels_last)
-    known = _objects.concrete(boxes, valid)
+    known = _objects.concrete(corners, valid)
     if known is not None:
         first, last = _ends(known, columns, spatial, np)
         known = np.maximum(last - first, 0)
     bound = _objects.largest_box(max_box, known) or spatial
     plan = _Plan(rule, columns, layers, tuple(map(min, bound, spatial)), channels_last)
-    return _patch_affine(img, boxes, theta, obj_to_img, valid, plan)
+    return _patch_affine(img, corners, theta, obj_to_img, valid, plan)
 
 
 # Which columns of a box are (first y, first x, last y, last x).
@@ -180,7 +180,7 @@ def _draw(
         for a, i in enumerate(_objects.pixels(corner, plan.window))
     )
     grid = jnp.stack([t[0] * x[None] + (t[1] * y + t[2])[:, None] for t in theta], axis=-1)
-    form = _form(plan.rule, plan.channels_last, plan.window, read.dtype)
+    form = form_of(plan.rule, plan.channels_last, plan.window, read.dtype)
     window = jnp.stack([place.first - corner, size], axis=-1).reshape(1, 1, 1, 2, 2)
     warped = _trilinear.sample(read, grid[None], form, window)
     inside = place.cover(corner, plan.window)[None]

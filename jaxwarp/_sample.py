@@ -63,8 +63,8 @@ def grid_sample(
         >>> grid_sample(image, points)
         Array([[[1.5, 3. , 1. ]]], dtype=float32)
     """
-    rule = _rule(mode, padding_mode, align_corners, normalized=True)
-    return _sample_checked(input, "grid", grid, rule, channel_axis)
+    rule = sampling_rule(mode, padding_mode, align_corners, normalized=True)
+    return checked_sample(input, "grid", grid, rule, channel_axis)
 
 
 def remap(
@@ -104,8 +104,8 @@ def remap(
         >>> remap(image, jnp.array([[[1.0, 0.0], [0.5, 1.0]]]))
         Array([[[1. , 2.5]]], dtype=float32)
     """
-    rule = _rule(mode, padding_mode, False, normalized=False)
-    return _sample_checked(input, "positions", positions, rule, channel_axis)
+    rule = sampling_rule(mode, padding_mode, False, normalized=False)
+    return checked_sample(input, "positions", positions, rule, channel_axis)
 
 
 def splat(
@@ -152,9 +152,9 @@ def splat(
         Array([[[[0., 1.],
                  [5., 5.]]]], dtype=float32)
     """
-    rule = _rule(mode, padding_mode, align_corners, normalized=True)
+    rule = sampling_rule(mode, padding_mode, align_corners, normalized=True)
     values, grid = _checks.float_array("values", values), _checks.float_array("grid", grid)
-    channels_last = _channels_last(channel_axis)
+    channels_last = is_channels_last(channel_axis)
     spatial = _checks.output_size("size", size, (1, 2, 3), "(*spatial,)")
     _checks.shape("grid", grid, "(N, *out, n)", grid.ndim >= 2)
     layout = "(N, *out, C)" if channels_last else "(N, C, *out)"
@@ -168,7 +168,8 @@ def splat(
 # Checks -----------------------------------------------------------------------
 
 
-def _rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: bool) -> Rule:
+def sampling_rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: bool) -> Rule:
+    """Return the rule that checked arguments ask for."""
     return Rule(
         _checks.choice("mode", mode, _taps.MODES),
         _checks.choice("padding_mode", padding_mode, _taps.PADDING_MODES),
@@ -177,7 +178,8 @@ def _rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: bool) ->
     )
 
 
-def _channels_last(channel_axis: Any) -> bool:
+def is_channels_last(channel_axis: Any) -> bool:
+    """Return what ``channel_axis`` says, or raise if it is neither 1 nor -1."""
     if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
         raise TypeError(f"channel_axis must be the int 1 or -1, got {channel_axis!r}")
     if channel_axis not in (1, -1):
@@ -185,10 +187,11 @@ def _channels_last(channel_axis: Any) -> bool:
     return channel_axis == -1
 
 
-def _sample_checked(input: Any, name: str, points: Any, rule: Rule, channel_axis: Any) -> jax.Array:
+def checked_sample(input: Any, name: str, points: Any, rule: Rule, channel_axis: Any) -> jax.Array:
+    """Sample ``input`` at ``points``, which errors call ``name``; check both."""
     input = _checks.float_array("input", input)
     points = _checks.float_array(name, points)
-    channels_last = _channels_last(channel_axis)
+    channels_last = is_channels_last(channel_axis)
     layout = "(N, *spatial, C)" if channels_last else "(N, C, *spatial)"
     rule_text = f"{layout} with 1, 2 or 3 spatial axes"
     _checks.shape("input", input, rule_text, input.ndim in (3, 4, 5))
@@ -230,7 +233,7 @@ def _product(sizes: list[int]) -> int:
 @partial(jax.jit, static_argnums=(2, 3))
 def _sample(input: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool) -> jax.Array:
     spatial = input.shape[1:-1] if channels_last else input.shape[2:]
-    form = _form(rule, channels_last, spatial, input.dtype)
+    form = form_of(rule, channels_last, spatial, input.dtype)
     return _trilinear.sample(input, _as_coordinates(grid, input), form)
 
 
@@ -238,11 +241,12 @@ def _sample(input: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool) 
 def _splat(
     values: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool, spatial: tuple[Any, ...]
 ) -> jax.Array:
-    form = _form(rule, channels_last, spatial, values.dtype)
+    form = form_of(rule, channels_last, spatial, values.dtype)
     return _trilinear.splat(values, _as_coordinates(grid, values), form)
 
 
-def _form(rule: Rule, channels_last: bool, spatial: tuple[Any, ...], dtype: Any) -> Form:
+def form_of(rule: Rule, channels_last: bool, spatial: tuple[Any, ...], dtype: Any) -> Form:
+    """Return the form of sampling whole images, underived."""
     return Form(rule, channels_last, spatial, jnp.dtype(dtype), ((0,) * len(spatial),))
 
 

@@ -106,8 +106,8 @@ def _fault(target: jax.Array, smoothing: jax.Array) -> jax.Array:
     flat = _thickness(knots) <= 16 * exactness
     # Each point coincides with itself; none may with another.
     coincide = jnp.sum(_squared_distance(knots[:, None], knots[None]) == 0) > knots.shape[0]
-    found = jnp.where(flat, 3, 0)
-    found = jnp.where(coincide & (smoothing == 0), 2, found)
+    found = jnp.where(coincide & (smoothing == 0), 2, 0)
+    found = jnp.where(flat, 3, found)
     return jnp.where(jnp.all(jnp.isfinite(target)), found, 1)
 
 

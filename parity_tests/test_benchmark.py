@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from parity_tests.benchmark import __main__ as command
-from parity_tests.benchmark import _machine, _report, sampling
+from parity_tests.benchmark import _machine, _report, patches, sampling, splines
 from parity_tests.benchmark._timing import Program, Row, measure
 from parity_tests.benchmark.sampling import Case
 
@@ -37,6 +37,29 @@ def test_contenders_compute_the_same(shape, direction):
         for theirs, ours in zip(expected, _arrays(call()), strict=True):
             ours = ours if ours.shape == theirs.shape else np.moveaxis(ours, -1, 1)
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        splines.free("forward", (9, 12), 16),
+        splines.free("forward+backward", (9, 12), 16),
+        splines.fixed((9, 12), 16),
+        *(
+            patches.row(patches.Scene((2, 3, 20, 30), 5, 12), direction, order, None)
+            for direction in sampling.DIRECTIONS
+            for order in patches.ORDERS
+        ),
+    ],
+    ids=lambda row: f"{row.group}, {row.name}",
+)
+def test_splines_and_patches_compute_the_same(row):
+    expected = _arrays(row.contenders["torch"]())
+    ours = _arrays(row.contenders["jaxwarp"]())
+    for a, b in zip(ours, expected, strict=True):
+        scale = max(1.0, np.abs(b).max())
+        # In float32 either side's spline gradients are 3e-4 from those of float64.
+        np.testing.assert_allclose(a.reshape(b.shape), b, rtol=0, atol=1e-3 * scale)
 
 
 def _arrays(result):
@@ -83,3 +106,17 @@ def test_medians_and_ratios_belong_to_their_contenders():
     measured = measure(Row("g", "r", calls), 0.0, pipelined=True)
     assert 3 < measured.ratios["slow"] < 5
     assert set(measured.ratios) == {"slow"}
+
+
+@pytest.mark.parametrize(
+    ("platform", "jaxlib", "expected"),
+    [
+        ("gpu", "0.10.1", False),
+        ("gpu", "0.10.2", True),
+        ("gpu", "0.11.0.dev20260701", True),
+        ("gpu", "0.11.1", False),
+        ("cpu", "0.10.2", False),
+    ],
+)
+def test_the_slow_scatter_is_told(platform, jaxlib, expected):
+    assert _machine.has_slow_scatter(platform, jaxlib) == expected

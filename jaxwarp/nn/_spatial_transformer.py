@@ -82,9 +82,9 @@ class SpatialTransformer(nnx.Module):
         self.localization = localization
         self.transform = make_transform(transform)
         # Pixel positions instead of normalised coordinates: see `_positions`.
-        self.rule = _sample._rule(mode, padding_mode, align_corners, normalized=False)
+        self.rule = _sample.sampling_rule(mode, padding_mode, align_corners, normalized=False)
         self.channel_axis = channel_axis
-        self.channels_last = _sample._channels_last(channel_axis)
+        self.channels_last = _sample.is_channels_last(channel_axis)
         self.fixed_grid = None if size is None else self._grid_maker(size)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -116,7 +116,7 @@ class SpatialTransformer(nnx.Module):
         identity = jnp.asarray(self.transform.identity, theta.dtype)[None]
         home = to_grid(self.transform.theta(identity))
         positions = _positions(grid, home, spatial, self.rule.align_corners)
-        image = _sample._sample_checked(x, "grid", positions, self.rule, self.channel_axis)
+        image = _sample.checked_sample(x, "grid", positions, self.rule, self.channel_axis)
         return Warped(image, grid, theta)
 
     def _params(self, x: jax.Array) -> jax.Array:

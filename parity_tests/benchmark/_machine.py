@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import statistics
 import time
 from importlib.util import find_spec
@@ -39,6 +40,7 @@ def describe() -> dict[str, str]:
     """Name the machine, its load, and the versions."""
     device = jax.devices()[0]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
+    known = {"known problem": _SLOW_SCATTER} if has_slow_scatter() else {}
     return {
         "date": datetime.date.today().isoformat(),
         "CPU": _cpu_model(),
@@ -49,7 +51,19 @@ def describe() -> dict[str, str]:
         **versions,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        **known,
     }
+
+
+_SLOW_SCATTER = "float32 scatters on CUDA are slow: github.com/jax-ml/jax/issues/38806"
+
+
+def has_slow_scatter(platform: str | None = None, jaxlib: str = "") -> bool:
+    """Whether JAX scatters float32 by compare-and-swap: slow where many samples share a pixel."""
+    platform = platform or jax.devices()[0].platform
+    version = jaxlib or importlib.metadata.version("jaxlib")
+    release = tuple(int(x) for x in re.findall(r"\d+", version)[:3])
+    return platform in ("gpu", "cuda") and (0, 10, 2) <= release <= (0, 11, 0)
 
 
 def load() -> float:
