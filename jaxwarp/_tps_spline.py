@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
+from jaxwarp._linear_solve import solve
 from jaxwarp._tps_kernel import affine_terms, faults, frame, in_frame, kernel, system
 
 # Kernel values held at once: enough to fill a GPU, few enough for a CPU's cache.
@@ -70,10 +71,10 @@ def fit(target: jax.Array, source: jax.Array, smoothing: jax.Array) -> ThinPlate
 def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
     """Solve (N or 1, M, M) x = (N, M, n); one matrix is factored once for all right-hand sides."""
     if matrix.shape[0] != 1:
-        return jnp.linalg.solve(matrix, right)
+        return solve(matrix, right)
     batch, rows, ndim = right.shape
     columns = jnp.moveaxis(right, 0, 1).reshape(rows, batch * ndim)
-    return jnp.moveaxis(jnp.linalg.solve(matrix[0], columns).reshape(rows, batch, ndim), 1, 0)
+    return jnp.moveaxis(solve(matrix[0], columns).reshape(rows, batch, ndim), 1, 0)
 
 
 def move(spline: ThinPlateSpline, point: jax.Array) -> jax.Array:

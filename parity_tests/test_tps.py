@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -743,6 +745,25 @@ def test_chunks_leave_no_trace(count: int, monkeypatch: pytest.MonkeyPatch) -> N
     cut = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(cut), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1, np.abs(b).max()))
+
+
+SEVERAL_AT_ONCE = """
+import jax, jax.numpy as jnp, jaxwarp
+
+def total(sources):
+    grids = [jaxwarp.tps_grid(s[..., ::-1], s, (16, 1, 4, 4)) for s in sources]
+    return sum(jnp.sum(g**2) for g in grids)
+
+sources = jax.random.uniform(jax.random.key(0), (4, 16, 64, 2))
+step = jax.jit(jax.value_and_grad(total))
+for _ in range(100):
+    jax.block_until_ready(step(sources))
+"""
+
+
+def test_splines_that_are_fitted_at_once_do_not_wait_for_each_other() -> None:
+    """Batches of LAPACK calls in flight at once stop jaxlib's threads for good (0.10, CPU)."""
+    subprocess.run([sys.executable, "-c", SEVERAL_AT_ONCE], check=True, timeout=120)
 
 
 # Cost -------------------------------------------------------------------------------------------
