@@ -20,9 +20,11 @@ from jaxwarp._taps import Tap
 
 _T = TypeVar("_T")
 
-# Above this many corners the leading axes become loops: 3-D bicubic has 64, and
-# unrolled they take a minute to compile.
-_MAX_UNROLLED_CORNERS = 8
+# So many corners are written out: 3-D bicubic has 64, which would take a minute to compile.
+_MAX_CORNERS = 16
+# Of more than that, the leading axes' take turns in a loop, with so many written out inside:
+# what the loop's body holds is in memory at once.
+_MAX_CORNERS_IN_LOOP = 8
 
 
 # Positions --------------------------------------------------------------------
@@ -130,7 +132,9 @@ def fold_corners(visit: Callable[[_T, Corner], _T], carry: _T, points: Points, f
     too many, take turns in a loop.
     """
     axes, taps_each = len(form.spatial), _taps.count(form.rule)
-    looped = next(k for k in range(axes) if taps_each ** (axes - k) <= _MAX_UNROLLED_CORNERS)
+    looped = 0
+    if taps_each**axes > _MAX_CORNERS:
+        looped = next(k for k in range(axes) if taps_each ** (axes - k) <= _MAX_CORNERS_IN_LOOP)
 
     def visit_rest(carry: _T, points: Points, chosen: tuple[_AxisTap, ...]) -> _T:
         rest = [_taps_of_axis(axis, points, form) for axis in range(looped, axes)]

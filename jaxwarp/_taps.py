@@ -82,35 +82,27 @@ def axis_taps(
         first: Index of the window's first pixel.
     """
     kernel = _KERNELS[rule.mode]
-    extent = jnp.asarray(size, p.dtype)
     weights = kernel.weights
     for _ in range(order):
         weights = _differentiate(weights)
     anchor = lax.stop_gradient(kernel.anchor(p))
-    taps = []
-    for offset, weight in zip(kernel.offsets, weights(p - anchor), strict=True):
-        at = anchor + offset
-        if kernel.pads_taps:
-            at = _PADDINGS[rule.padding_mode].move(at, extent, rule.align_corners)
-        taps.append(Tap(*_locate(at, extent, length, first), weight))
-    return taps
+    padding = _PADDINGS[rule.padding_mode] if kernel.pads_taps else _PADDINGS["zeros"]
+    pixels = padding.pixels(anchor, kernel.offsets, size, rule.align_corners)
+    return [
+        Tap(*_in_array(pixel, size, length, first), weight)
+        for pixel, weight in zip(pixels, weights(p - anchor), strict=True)
+    ]
 
 
 def _differentiate(f: Callable[[jax.Array], _W]) -> Callable[[jax.Array], _W]:
     return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
 
 
-def _locate(
-    at: jax.Array, extent: jax.Array, length: Any, first: Any
-) -> tuple[jax.Array, jax.Array]:
-    """Turn a whole-numbered float position in the window into an index and a mask.
-
-    The clamp comes before the conversion: a float outside the integers' range
-    has no defined conversion.
-    """
-    inside = (at >= 0) & (at < extent)
-    index = lax.clamp(jnp.zeros_like(at), at, jnp.broadcast_to(extent - 1, at.shape))
-    index = index.astype(jnp.int32)
+def _in_array(pixel: jax.Array, size: Any, length: Any, first: Any) -> tuple[jax.Array, jax.Array]:
+    """Turn pixels of the window, which may lie beyond it, into array indices and a mask."""
+    size = jnp.asarray(size, jnp.int32)
+    inside = (pixel >= 0) & (pixel < size)
+    index = lax.clamp(jnp.zeros_like(pixel), pixel, jnp.broadcast_to(size - 1, pixel.shape))
     if isinstance(first, int) and first == 0:
         return index, inside
     return jnp.clip(index + first, 0, length - 1), inside
@@ -120,10 +112,14 @@ def _locate(
 
 
 class _Padding(NamedTuple):
-    """A padding mode: ``finite`` first gives every float a place, ``move`` then pads."""
+    """A padding mode: ``finite`` first gives every float a place, ``move`` then pads.
+
+    ``pixels`` lists the padded pixels at whole-numbered offsets from an anchor.
+    """
 
     finite: Callable[[jax.Array, jax.Array], jax.Array]
     move: Callable[[jax.Array, jax.Array, bool], jax.Array]
+    pixels: Callable[[jax.Array, tuple[int, ...], Any, bool], list[jax.Array]]
 
 
 def _finite_or_outside(p: jax.Array, extent: jax.Array) -> jax.Array:
@@ -166,10 +162,43 @@ def _reflect(p: jax.Array, extent: jax.Array, align_corners: bool) -> jax.Array:
     return _clip(x + low, extent, align_corners)
 
 
+def _whole(at: jax.Array, size: Any) -> jax.Array:
+    """Convert whole-numbered floats to integers; far off, to some that are four pixels out.
+
+    A float outside the integers' range has no defined conversion.
+    """
+    last = jnp.asarray(size, at.dtype) + 3
+    near = lax.clamp(jnp.full_like(at, -4), at, jnp.broadcast_to(last, at.shape))
+    return near.astype(jnp.int32)
+
+
+def _stay_pixels(
+    anchor: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+) -> list[jax.Array]:
+    # One conversion for all taps: it costs more than all else that is done to a tap.
+    start = _whole(anchor, size)
+    return [start + offset for offset in offsets]
+
+
+def _clip_pixels(
+    anchor: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+) -> list[jax.Array]:
+    last = jnp.asarray(size, jnp.int32) - 1
+    pixels = _stay_pixels(anchor, offsets, size, align_corners)
+    return [jnp.clip(pixel, jnp.zeros_like(last), last) for pixel in pixels]
+
+
+def _reflect_pixels(
+    anchor: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+) -> list[jax.Array]:
+    extent = jnp.asarray(size, anchor.dtype)
+    return [_whole(_reflect(anchor + k, extent, align_corners), size) for k in offsets]
+
+
 _PADDINGS = {
-    "zeros": _Padding(_finite_or_outside, _stay),
-    "border": _Padding(_finite_or_edge, _clip),
-    "reflection": _Padding(_finite_or_first, _reflect),
+    "zeros": _Padding(_finite_or_outside, _stay, _stay_pixels),
+    "border": _Padding(_finite_or_edge, _clip, _clip_pixels),
+    "reflection": _Padding(_finite_or_first, _reflect, _reflect_pixels),
 }
 
 

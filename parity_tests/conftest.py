@@ -1,4 +1,4 @@
-"""Options, configuration and the `parity` fixture of the whole suite."""
+"""Configuration and the `parity` fixture of the whole suite; its options are in `options`."""
 
 from collections.abc import Iterator
 
@@ -7,15 +7,6 @@ import pytest
 import torch
 
 from parity_tests import report, torch_side
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("parity")
-    group.addoption("--jax-platform", choices=("cpu", "gpu", "tpu"), default="cpu")
-    group.addoption("--torch-device", choices=("cpu", "cuda"), default="cpu")
-    group.addoption(
-        "--parity-report", metavar="FILE", help="write the parity table to FILE.json and FILE.md"
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

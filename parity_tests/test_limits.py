@@ -102,11 +102,12 @@ def test_a_program_has_a_bounded_number_of_gathers_and_scatters(mode, axes):
     image, grid = describe(3, 3, *size), describe(3, *size, axes)
     f = partial(jaxwarp.grid_sample, mode=mode)
     forward = instructions(jax.jit(f).lower(image, grid).as_text())
-    # At most eight corners are written out, twice where a rest follows on a loop of chunks.
+    # At most sixteen corners are written out, twice where a rest follows on a loop of chunks,
+    # and in the grid's gradient for each of few channels.
     assert 1 <= forward["gather"] <= 16
     both = instructions(jax.jit(partial(with_gradients, f)).lower(image, grid, image).as_text())
-    assert 1 <= both["scatter"] <= 16
-    assert both["gather"] <= 32
+    assert 1 <= both["scatter"] <= 2 * 16
+    assert both["gather"] <= 16 + 2 * 16 * 3
     assert sum(both.values()) <= 6000
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jaxwarp
+from parity_tests import readme
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxwarp"
@@ -125,3 +126,17 @@ def test_pictures_are_small():
     pictures = sorted((ROOT / "examples").rglob("*.png"))
     assert pictures
     assert {p.name: p.stat().st_size for p in pictures if p.stat().st_size >= 200_000} == {}
+
+
+def test_readme_shows_the_committed_results():
+    text = readme.README.read_text()
+    results = readme.read("parity-cpu.json"), readme.read("benchmark-cpu.json")
+    assert readme.written(text, *results) == text
+    full = (readme.RESULTS / "benchmark-cpu.md").read_text()
+    assert full == readme.full_benchmark(results[1])
+
+
+def test_the_suites_options_are_known_without_a_path():
+    command = [sys.executable, "-m", "pytest", "--jax-platform", "abacus"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "invalid choice: 'abacus'" in run.stderr
