@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxwarp import _taps
 from jaxwarp._corners import Corner, Points, chain_factors, fold_corners, locate, times
 from jaxwarp._form import Form
 from jaxwarp._sharding import zeros
@@ -240,7 +241,8 @@ def _fold_chunks(
     # Chunks that are carried along lie together in memory. Cut where they are used, from a
     # batch, they are read in strides and not eight numbers at a time. Otherwise two parts
     # of the points side by side are faster: a scatter runs on one core.
-    carried = _has_few(everything.values, form) and everything.values.shape[0] > 1
+    batch, users = everything.values.shape[0], _taps.count(form.rule)
+    carried = _has_few(everything.values, form) and batch > 1 and users > 1
     parts = 1 if carried else 2
     turns = -(-count // (length * parts))
     length = count // (turns * parts)

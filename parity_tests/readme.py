@@ -111,11 +111,12 @@ def benchmark_summary(benchmark: Results) -> str:
 
 
 def _means(benchmark: Results) -> list[list[str]]:
-    """Return a line for every other contender and group that torch is in."""
+    """Return a line for every other contender and group that torch is in, but for scaling."""
     return [
         [f"{group}: {name}", str(s["rows"]), f"{s['mean']:.2g}", f"{s['worst']:.2g}"]
         for group, summary in benchmark["geometric means of ratios to torch"].items()
         for name, s in summary.items()
+        if not group.startswith("scaling")
         if not (group.startswith("sampling") and "jaxwarp" in name)
     ]
 
