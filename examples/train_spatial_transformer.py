@@ -4,7 +4,7 @@
 
 The protocol of Jaderberg et al. 2015, section 4.1, on scikit-learn's digits: four distortions,
 four networks of the same number of parameters, several seeds. Without arguments one distortion
-and two networks, in about two minutes on two cores; --full does them all. Writes the table
+and two networks, in half a minute on two cores; --full does them all. Writes the table
 (train_spatial_transformer.md) and what the transformers made of the images (.png).
 """
 
