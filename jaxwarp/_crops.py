@@ -7,20 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxwarp import _boxes, _checks, _objects, _trilinear
-from jaxwarp._objects import Operand
 from jaxwarp._sample import form_of, is_channels_last, sampling_rule
 from jaxwarp._taps import Rule
 
 
 def crop_and_resize(
-    img: Operand,
-    boxes: Operand,
-    obj_to_img: Operand,
+    img: ArrayLike,
+    boxes: ArrayLike,
+    obj_to_img: ArrayLike,
     size: Sequence[int],
     *,
-    valid: Operand | None = None,
+    valid: ArrayLike | None = None,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     channel_axis: int = 1,

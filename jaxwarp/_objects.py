@@ -17,8 +17,6 @@ from jaxwarp import _checks
 from jaxwarp._sharding import vary_alike
 from jaxwarp._windows import put, take
 
-Operand = jax.Array | np.ndarray
-
 # Checks -----------------------------------------------------------------------
 
 

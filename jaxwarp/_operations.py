@@ -239,10 +239,10 @@ def _fold_chunks(
         return [step(empty(count), everything, 0)]
 
     # Chunks that are carried along lie together in memory. Cut where they are used, from a
-    # batch, they are read in strides and not eight numbers at a time. Otherwise two parts
+    # batch, every tap reads them in strides and not eight numbers at a time. Otherwise two parts
     # of the points side by side are faster: a scatter runs on one core.
-    batch, users = everything.values.shape[0], _taps.count(form.rule)
-    carried = _has_few(everything.values, form) and batch > 1 and users > 1
+    several_taps, batch = _taps.count(form.rule) > 1, everything.values.shape[0]
+    carried = _has_few(everything.values, form) and batch > 1 and several_taps
     parts = 1 if carried else 2
     turns = -(-count // (length * parts))
     length = count // (turns * parts)

@@ -9,21 +9,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxwarp import _boxes, _checks, _objects, _trilinear
-from jaxwarp._objects import Operand, Places
+from jaxwarp._objects import Places
 from jaxwarp._sample import form_of, is_channels_last, sampling_rule
 from jaxwarp._taps import Rule
 
 
 def paste(
-    canvas: Operand,
-    patches: Operand,
-    boxes: Operand,
-    obj_to_img: Operand,
+    canvas: ArrayLike,
+    patches: ArrayLike,
+    boxes: ArrayLike,
+    obj_to_img: ArrayLike,
     *,
     max_box: Sequence[int] | None = None,
-    valid: Operand | None = None,
+    valid: ArrayLike | None = None,
     mode: str = "bilinear",
     channel_axis: int = 1,
 ) -> jax.Array:

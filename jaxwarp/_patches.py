@@ -7,23 +7,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxwarp import _checks, _coords, _objects, _trilinear
-from jaxwarp._objects import Operand, Places
+from jaxwarp._objects import Places
 from jaxwarp._sample import form_of, is_channels_last, sampling_rule
 from jaxwarp._taps import Rule
 
 
 def patch_affine(
-    img: Operand,
-    boxes: Operand,
-    theta: Operand,
-    obj_to_img: Operand,
+    img: ArrayLike,
+    boxes: ArrayLike,
+    theta: ArrayLike,
+    obj_to_img: ArrayLike,
     *,
     box_format: str = "xyxy",
     order: str = "sequential",
     max_box: Sequence[int] | None = None,
-    valid: Operand | None = None,
+    valid: ArrayLike | None = None,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,

@@ -3,10 +3,10 @@
 Written out of place, so that torch can differentiate them.
 """
 
-import warnings
-
 import torch
 from torch.nn import functional as F
+
+from parity_tests import torch_side
 
 
 def patch_affine(
@@ -38,9 +38,7 @@ def patch_affine(
         patch = source[n : n + 1, :, r1:r2, c1:c2]
         if 0 in patch.shape:  # an error in the original loop
             continue
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*unit-size grids.*")
-            grid = F.affine_grid(matrix[None], patch.shape, align_corners=align_corners)
+        grid = torch_side.affine_grid(matrix[None], patch.shape[2:], align_corners)
         warped = F.grid_sample(patch, grid, mode, padding_mode, align_corners)
         out = out.clone()
         out[n, :, r1:r2, c1:c2] = warped[0]

@@ -38,10 +38,10 @@ def written(text: str, parity: Results, benchmark: Results) -> str:
 # What is shown of the differences of which precision: a heading, and what it covers.
 _COLUMNS = {
     "float64 values": ("float64", r"value"),
-    "gradients": ("float64", r"d \w+"),
-    "second derivatives": ("float64", r"d2 \w+|J u"),
+    "float64 gradients": ("float64", r"d \w+"),
+    "float64 second derivatives": ("float64", r"d2 \w+|J u"),
     "float32 values": ("float32", r"value"),
-    "gradients ": ("float32", r"d \w+"),
+    "float32 gradients": ("float32", r"d \w+"),
 }
 
 
