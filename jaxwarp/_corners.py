@@ -125,16 +125,25 @@ def _corner(taps: Sequence[_AxisTap], form: Form) -> Corner:
     return Corner(pixel, inside, weights)
 
 
+def _looped_axes(form: Form) -> int:
+    axes, taps_each = len(form.spatial), _taps.count(form.rule)
+    if taps_each**axes <= _MAX_CORNERS:
+        return 0
+    return next(k for k in range(axes) if taps_each ** (axes - k) <= _MAX_CORNERS_IN_LOOP)
+
+
+def unrolled_corners(form: Form) -> int:
+    """Return how many corners `fold_corners` visits in one turn."""
+    return _taps.count(form.rule) ** (len(form.spatial) - _looped_axes(form))
+
+
 def fold_corners(visit: Callable[[_T, Corner], _T], carry: _T, points: Points, form: Form) -> _T:
     """Visit every corner, carrying a result; the program's size stays bounded.
 
     The corners of the last axes are unrolled; those of the axes before, if there are
     too many, take turns in a loop.
     """
-    axes, taps_each = len(form.spatial), _taps.count(form.rule)
-    looped = 0
-    if taps_each**axes > _MAX_CORNERS:
-        looped = next(k for k in range(axes) if taps_each ** (axes - k) <= _MAX_CORNERS_IN_LOOP)
+    axes, taps_each, looped = len(form.spatial), _taps.count(form.rule), _looped_axes(form)
 
     def visit_rest(carry: _T, points: Points, chosen: tuple[_AxisTap, ...]) -> _T:
         rest = [_taps_of_axis(axis, points, form) for axis in range(looped, axes)]

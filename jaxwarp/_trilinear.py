@@ -36,7 +36,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxwarp._form import Form
 from jaxwarp._operations import OPERATIONS
-from jaxwarp._sharding import let_compiler_place, vary_alike
+from jaxwarp._sharding import let_compiler_place, on_one_device, vary_alike
 
 
 def sample(
@@ -75,8 +75,8 @@ def _bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
     return form_p.bind(*args, op=op, form=form, names=names)
 
 
-def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], on_cpu: bool) -> jax.Array:
-    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, on_cpu)
+def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], tiled: bool) -> jax.Array:
+    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, tiled)
 
 
 @form_p.def_abstract_eval
@@ -96,14 +96,19 @@ def _abstract(*avals: Any, op: str, form: Form, names: tuple[str, ...]) -> Any:
     return out
 
 
-for _platform, _on_cpu in ((None, False), ("cpu", True)):
-    mlir.register_lowering(
-        form_p,
-        mlir.lower_fun(partial(_compute, on_cpu=_on_cpu), multiple_results=False),
-        platform=_platform,
-    )
+_lower, _lower_tiled = (
+    mlir.lower_fun(partial(_compute, tiled=tiled), multiple_results=False)
+    for tiled in (False, True)
+)
 
 
+def _lower_on_cpu(ctx: mlir.LoweringRuleContext, *args: Any, **params: Any) -> Any:
+    lower = _lower_tiled if on_one_device(ctx) else _lower
+    return lower(ctx, *args, **params)
+
+
+mlir.register_lowering(form_p, _lower)
+mlir.register_lowering(form_p, _lower_on_cpu, platform="cpu")
 form_p.def_impl(jax.jit(form_p.bind, static_argnames=("op", "form", "names")))
 
 

@@ -81,8 +81,8 @@ def test_two_processes_train_like_one(tmp_path):
     for file in files:
         outcome = json.loads(file.read_text())
         assert (outcome["devices"], outcome["local devices"], outcome["images here"]) == (4, 2, 4)
-        np.testing.assert_allclose(outcome["theta"], theta, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(outcome["losses"], losses, rtol=1e-5)
+        np.testing.assert_allclose(outcome["theta"], theta, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(outcome["losses"], losses, rtol=1e-12)
         assert outcome["collectives of a step"]  # the shared matrix's gradient is a sum
         assert outcome["collectives of sampling"] == []
 
