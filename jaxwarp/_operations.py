@@ -1,6 +1,8 @@
 """What `sample`, `splat` and `correlate` compute: one visit to every corner.
 
-Each is written for how XLA compiles it; the comments say what was measured.
+These forms suit every platform, sizes that are symbols, and a batch spread over devices,
+which stays an axis of its own. With ``tiled``, on one CPU, `_tiles` computes the same sums
+faster where it can.
 """
 
 import math

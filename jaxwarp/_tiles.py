@@ -82,7 +82,7 @@ class _Tiling(NamedTuple):
     points: int
 
     @property
-    def count(self) -> int:
+    def turns(self) -> int:
         return self.down * self.along
 
     def tile(self, i: Any) -> _Tile:
@@ -198,7 +198,7 @@ def splat(points: Points, values: jax.Array, scale: Any, like: jax.Array, form: 
         ]
 
     totals = [zeros((images * pixels, width), like) for _ in tilings]
-    totals = lax.fori_loop(0, tilings[0].count, advance, totals)
+    totals = lax.fori_loop(0, tilings[0].turns, advance, totals)
     for k, tiling in enumerate(tilings):
         for tile in tiling.rest():
             totals[k] = add(totals[k], tile, tiling.whole.image)
@@ -215,7 +215,7 @@ def _halve(whole: _Tile, size: int) -> list[_Tile]:
     images, points = whole.shape
     if images % 2 == 0:
         return [whole._replace(image=k, images=images // 2) for k in (0, images // 2)]
-    if images * points <= size:
+    if points == 1 or images * points <= size:
         return [whole]
     middle = points // 2
     return [whole._replace(points=middle), whole._replace(start=middle, points=points - middle)]
@@ -252,9 +252,9 @@ def correlate(
         for shape in (data.whole.shape, (tiling.images * tiling.points,))
     ]
     wholes, last = lax.fori_loop(
-        0, tiling.count, lambda i, x: write(x[0], tiling.tile(i)), tuple(none)
+        0, tiling.turns, lambda i, x: write(x[0], tiling.tile(i)), tuple(none)
     )
-    wholes = tuple(map(tiling.tile(tiling.count - 1).put, wholes, last))
+    wholes = tuple(map(tiling.tile(tiling.turns - 1).put, wholes, last))
     for tile in tiling.rest():
         wholes, _ = write(wholes, tile)
     return _singles(wholes)
