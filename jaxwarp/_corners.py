@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxwarp import _coords, _taps
 from jaxwarp._form import Form
-from jaxwarp._taps import Tap
+from jaxwarp._taps import Place, Tap
 
 _T = TypeVar("_T")
 
@@ -31,15 +31,21 @@ _MAX_CORNERS_IN_LOOP = 8
 
 
 class Points(NamedTuple):
-    """Where the points of a grid fall: one array of positions per axis, in array order.
+    """Where the points of a grid fall along each axis, in array order.
 
-    They are computed once, before any loop: computed again for every tap, as XLA
-    would when it fuses them, they cost more than the sampling.
+    That is a position or, once settled, a pixel and the distance from there. Either is
+    computed once, before any loop: computed again for every tap, as XLA would when it
+    fuses them, positions cost more than the sampling.
     """
 
-    positions: tuple[jax.Array, ...]
+    along: tuple[jax.Array | Place, ...]
     firsts: tuple[Any, ...]
     sizes: tuple[Any, ...]
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The points' shape, (N, *out)."""
+        return jax.tree.leaves(self.along)[0].shape
 
 
 def locate(grid: jax.Array, window: jax.Array | None, form: Form) -> Points:
@@ -52,6 +58,17 @@ def locate(grid: jax.Array, window: jax.Array | None, form: Form) -> Points:
     return Points(
         tuple(_taps.position(coordinates[a], form.rule, sizes[a]) for a in axes), firsts, sizes
     )
+
+
+def settle(points: Points, form: Form) -> Points:
+    """Split positions into the pixels that taps are counted from, and what is left."""
+    axes = range(len(points.along))
+    return points._replace(along=tuple(_place(axis, points, form) for axis in axes))
+
+
+def _place(axis: int, points: Points, form: Form) -> Place:
+    at = points.along[axis]
+    return at if isinstance(at, Place) else _taps.place(at, form.rule, points.sizes[axis])
 
 
 def _axes_of(grid: jax.Array) -> tuple[jax.Array, ...]:
@@ -105,9 +122,10 @@ class _AxisTap(NamedTuple):
 
 
 def _taps_of_axis(axis: int, points: Points, form: Form) -> list[_AxisTap]:
+    place = _place(axis, points, form)
     where = (form.spatial[axis], points.sizes[axis], points.firsts[axis])
     taps: dict[int, list[Tap]] = {
-        order: _taps.axis_taps(points.positions[axis], form.rule, order, *where)
+        order: _taps.axis_taps(place, form.rule, order, *where)
         for order in {o[axis] for o in form.orders}
     }
     return [
@@ -153,8 +171,8 @@ def fold_corners(visit: Callable[[_T, Corner], _T], carry: _T, points: Points, f
 
     def step(t: jax.Array, carry: _T) -> _T:
         # Tied to the loop's counter, or XLA would keep every tap of every point in memory.
-        t, positions = lax.optimization_barrier((t, points.positions))
-        held = points._replace(positions=positions)
+        t, along = lax.optimization_barrier((t, points.along))
+        held = points._replace(along=along)
         chosen = []
         for axis in range(looped):
             which = t // taps_each ** (looped - 1 - axis) % taps_each

@@ -1,44 +1,49 @@
 """What `sample`, `splat` and `correlate` compute: one visit to every corner.
 
 These forms suit every platform, sizes that are symbols, and a batch spread over devices,
-which stays an axis of its own. With ``tiled``, on one CPU, `_tiles` computes the same sums
-faster where it can.
+which stays an axis of its own. With ``one_cpu``, `_once` and `_tiles` compute the same sums
+faster where they can.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxwarp import _tiles
+from jaxwarp import _once, _tiles
 from jaxwarp._corners import Corner, Points, chain_factors, fold_corners, locate, times
 from jaxwarp._form import Form
 from jaxwarp._sharding import zeros
 
 
-def _sample(operands: dict[str, Any], form: Form, tiled: bool) -> jax.Array:
-    grid = operands["grid"]
-    points = locate(grid, operands.get("window"), form)
-    scale = _scale(operands, points, form)
-    pixels = _flatten(operands["image"], form)
-    channel = form.channel_axis
-
-    def visit(total: Any, corner: Corner) -> Any:
-        weight = jnp.expand_dims(corner.weigh(scale), channel)
-        return total + _read(pixels, corner, form, grid.dtype) * weight
-
+def _sample(operands: dict[str, Any], form: Form, one_cpu: bool) -> jax.Array:
+    grid, channel = operands["grid"], form.channel_axis
     shape, dtype = form.result("sample", operands)
-    total = zeros(shape, grid)
-    return fold_corners(visit, total, points, form).astype(dtype)
+    pixels = _flatten(operands["image"], form)
+
+    def gather(points: Points) -> jax.Array:
+        scale = _scale(operands, points, form)
+
+        def visit(total: Any, corner: Corner) -> Any:
+            weight = jnp.expand_dims(corner.weigh(scale), channel)
+            return total + _read(pixels, corner, form, grid.dtype) * weight
+
+        return fold_corners(visit, zeros(shape, grid), points, form).astype(dtype)
+
+    find = partial(locate, grid, operands.get("window"), form)
+    if not one_cpu:
+        return gather(find())
+    return _once.sample(find, gather, grid, jax.ShapeDtypeStruct(shape, dtype), form)
 
 
-def _splat(operands: dict[str, Any], form: Form, tiled: bool) -> jax.Array:
+def _splat(operands: dict[str, Any], form: Form, one_cpu: bool) -> jax.Array:
     values, grid = operands["values"], operands["grid"]
     points = locate(grid, operands.get("window"), form)
     scale = _scale(operands, points, form)
     shape, dtype = form.result("splat", operands)
-    if tiled and _tiles.fit(values, form):
+    if one_cpu and _tiles.fit(values, form):
         return _tiles.splat(points, values, scale, grid, form).reshape(shape).astype(dtype)
     rows = values if form.channels_last else jnp.moveaxis(values, 1, -1)
     rows = rows.astype(grid.dtype)
@@ -52,11 +57,11 @@ def _splat(operands: dict[str, Any], form: Form, tiled: bool) -> jax.Array:
     return image.reshape(shape).astype(dtype)
 
 
-def _correlate(operands: dict[str, Any], form: Form, tiled: bool) -> jax.Array:
+def _correlate(operands: dict[str, Any], form: Form, one_cpu: bool) -> jax.Array:
     values, grid, image = operands["values"], operands["grid"], operands["image"]
     points = locate(grid, operands.get("window"), form)
     shape, _ = form.result("correlate", operands)
-    if tiled and _tiles.fit(values, form):
+    if one_cpu and _tiles.fit(values, form):
         terms = _tiles.correlate(points, image, values, grid, form)
     else:
         pixels, axis = _flatten(image, form), form.channel_axis

@@ -63,20 +63,33 @@ def position(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
     return p if _KERNELS[rule.mode].pads_taps else padding.move(p, extent, rule.align_corners)
 
 
+class Place(NamedTuple):
+    """Where positions are along one axis: at a whole pixel, and so far from it."""
+
+    pixel: jax.Array
+    distance: jax.Array
+
+
+def place(p: jax.Array, rule: Rule, size: Any) -> Place:
+    """Find the pixels that positions' taps are counted from."""
+    pixel = _KERNELS[rule.mode].anchor(p)
+    return Place(_padding_of_taps(rule).start(pixel, size), p - pixel)
+
+
 def slope(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
     """Return the derivative of `position` with respect to the coordinate."""
     return _differentiate(lambda g: position(g, rule, size))(g)
 
 
 def axis_taps(
-    p: jax.Array, rule: Rule, order: int, length: Any, size: Any, first: Any = 0
+    at: Place, rule: Rule, order: int, length: Any, size: Any, first: Any = 0
 ) -> list[Tap]:
     """List the taps of positions along one axis.
 
     Args:
-        p: Positions of any shape, from `position`.
+        at: Where the positions are, from `place`.
         rule: Mode, padding and coordinate frame.
-        order: Which derivative of the weights with respect to ``p`` to return.
+        order: Which derivative of the weights with respect to the position to return.
         length: Length of the array axis; indices are in [0, length).
         size: Number of pixels in the window that is sampled.
         first: Index of the window's first pixel.
@@ -85,12 +98,10 @@ def axis_taps(
     weights = kernel.weights
     for _ in range(order):
         weights = _differentiate(weights)
-    anchor = lax.stop_gradient(kernel.anchor(p))
-    padding = _PADDINGS[rule.padding_mode] if kernel.pads_taps else _PADDINGS["zeros"]
-    pixels = padding.pixels(anchor, kernel.offsets, size, rule.align_corners)
+    pixels = _padding_of_taps(rule).pixels(at.pixel, kernel.offsets, size, rule.align_corners)
     return [
         Tap(*_in_array(pixel, size, length, first), weight)
-        for pixel, weight in zip(pixels, weights(p - anchor), strict=True)
+        for pixel, weight in zip(pixels, weights(at.distance), strict=True)
     ]
 
 
@@ -114,12 +125,18 @@ def _in_array(pixel: jax.Array, size: Any, length: Any, first: Any) -> tuple[jax
 class _Padding(NamedTuple):
     """A padding mode: ``finite`` first gives every float a place, ``move`` then pads.
 
-    ``pixels`` lists the padded pixels at whole-numbered offsets from an anchor.
+    ``start`` turns a whole-numbered position into what ``pixels`` counts from: it lists the
+    padded pixels at offsets from there.
     """
 
     finite: Callable[[jax.Array, jax.Array], jax.Array]
     move: Callable[[jax.Array, jax.Array, bool], jax.Array]
+    start: Callable[[jax.Array, Any], jax.Array]
     pixels: Callable[[jax.Array, tuple[int, ...], Any, bool], list[jax.Array]]
+
+
+def _padding_of_taps(rule: Rule) -> _Padding:
+    return _PADDINGS[rule.padding_mode if _KERNELS[rule.mode].pads_taps else "zeros"]
 
 
 def _finite_or_outside(p: jax.Array, extent: jax.Array) -> jax.Array:
@@ -172,33 +189,36 @@ def _whole(at: jax.Array, size: Any) -> jax.Array:
     return near.astype(jnp.int32)
 
 
+def _stay_whole(at: jax.Array, size: Any) -> jax.Array:
+    # A float's reflection is another if it is first brought near.
+    return at
+
+
 def _stay_pixels(
-    anchor: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
 ) -> list[jax.Array]:
-    # One conversion for all taps: it costs more than all else that is done to a tap.
-    start = _whole(anchor, size)
     return [start + offset for offset in offsets]
 
 
 def _clip_pixels(
-    anchor: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
 ) -> list[jax.Array]:
     last = jnp.asarray(size, jnp.int32) - 1
-    pixels = _stay_pixels(anchor, offsets, size, align_corners)
+    pixels = _stay_pixels(start, offsets, size, align_corners)
     return [jnp.clip(pixel, jnp.zeros_like(last), last) for pixel in pixels]
 
 
 def _reflect_pixels(
-    anchor: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
 ) -> list[jax.Array]:
-    extent = jnp.asarray(size, anchor.dtype)
-    return [_whole(_reflect(anchor + k, extent, align_corners), size) for k in offsets]
+    extent = jnp.asarray(size, start.dtype)
+    return [_whole(_reflect(start + k, extent, align_corners), size) for k in offsets]
 
 
 _PADDINGS = {
-    "zeros": _Padding(_finite_or_outside, _stay, _stay_pixels),
-    "border": _Padding(_finite_or_edge, _clip, _clip_pixels),
-    "reflection": _Padding(_finite_or_first, _reflect, _reflect_pixels),
+    "zeros": _Padding(_finite_or_outside, _stay, _whole, _stay_pixels),
+    "border": _Padding(_finite_or_edge, _clip, _whole, _clip_pixels),
+    "reflection": _Padding(_finite_or_first, _reflect, _stay_whole, _reflect_pixels),
 }
 
 

@@ -120,10 +120,10 @@ class _Data(NamedTuple):
 
     @property
     def whole(self) -> _Tile:
-        return _Tile(0, 0, *self.points.positions[0].shape)
+        return _Tile(0, 0, *self.points.shape)
 
     def points_of(self, tile: _Tile) -> Points:
-        return Points(*(tuple(map(tile.flat, arrays)) for arrays in self.points))
+        return jax.tree.map(tile.flat, self.points)
 
     def scale_of(self, tile: _Tile) -> jax.Array | None:
         scale = self.scale
@@ -142,7 +142,7 @@ class _Data(NamedTuple):
 
 def _merge_axes(points: Points, values: jax.Array, scale: Any, form: Form) -> _Data:
     """Merge the output axes into one."""
-    batch, *out = points.positions[0].shape
+    batch, *out = points.shape
     total, channels = math.prod(out), values.shape[form.channel_axis]
 
     def merge(x: Any) -> Any:
@@ -152,7 +152,7 @@ def _merge_axes(points: Points, values: jax.Array, scale: Any, form: Form) -> _D
         return (x if shared else jnp.broadcast_to(x, (x.shape[0], *out))).reshape(x.shape[0], -1)
 
     return _Data(
-        Points(*(tuple(map(merge, arrays)) for arrays in points)),
+        jax.tree.map(merge, points),
         values.reshape(
             (batch, total, channels) if form.channels_last else (batch, channels, total)
         ),

@@ -75,8 +75,8 @@ def _bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
     return form_p.bind(*args, op=op, form=form, names=names)
 
 
-def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], tiled: bool) -> jax.Array:
-    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, tiled)
+def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], one_cpu: bool) -> jax.Array:
+    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, one_cpu)
 
 
 @form_p.def_abstract_eval
@@ -96,14 +96,14 @@ def _abstract(*avals: Any, op: str, form: Form, names: tuple[str, ...]) -> Any:
     return out
 
 
-_lower, _lower_tiled = (
-    mlir.lower_fun(partial(_compute, tiled=tiled), multiple_results=False)
-    for tiled in (False, True)
+_lower, _lower_for_one_cpu = (
+    mlir.lower_fun(partial(_compute, one_cpu=one_cpu), multiple_results=False)
+    for one_cpu in (False, True)
 )
 
 
 def _lower_on_cpu(ctx: mlir.LoweringRuleContext, *args: Any, **params: Any) -> Any:
-    lower = _lower_tiled if on_one_device(ctx) else _lower
+    lower = _lower_for_one_cpu if on_one_device(ctx) else _lower
     return lower(ctx, *args, **params)
 
 

@@ -118,8 +118,9 @@ def count_instructions(channels, size):
 
 
 def test_a_program_does_not_grow_with_the_sizes():
-    counts = {count_instructions(*sizes) for sizes in itertools.product((16, 64), (512, 2048))}
-    assert len(counts) == 1
+    least = count_instructions(16, 512)
+    counts = [count_instructions(*sizes) for sizes in itertools.product((16, 64), (512, 2048))]
+    assert max(counts) == least
 
 
 def test_a_program_is_never_much_larger_than_for_sixteen_channels():

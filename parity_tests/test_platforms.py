@@ -1,4 +1,4 @@
-"""What one CPU computes tile by tile is what the form for every platform computes."""
+"""What one CPU computes in its own way is what the form for every platform computes."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxwarp._form import Form
 from jaxwarp._operations import OPERATIONS
 from jaxwarp._taps import Rule
 
-MISSING = {"splat": "image", "correlate": "scale"}
+MISSING = {"sample": "values", "splat": "image", "correlate": "scale"}
 ORDERS = {2: ((1, 0), (0, 1)), 3: ((1, 0, 0), (0, 1, 0), (0, 0, 1))}
 
 # batch, channels, image, output: what a tile holds, and what is left over for another
@@ -42,20 +42,20 @@ def _operands(batch, channels, image, out, channels_last):
     }
 
 
-@pytest.mark.parametrize("op", ["splat", "correlate"])
+@pytest.mark.parametrize("op", MISSING)
 @pytest.mark.parametrize(
     ("mode", "padding", "channels_last"),
     [("bilinear", "zeros", False), ("bilinear", "border", True), ("bicubic", "reflection", False)],
 )
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_tiles_cover_every_point_once(shape, mode, padding, channels_last, op):
+def test_one_cpu_computes_the_same(shape, mode, padding, channels_last, op):
     batch, channels, spatial, out = shape
     orders = ORDERS[len(spatial)] if op == "correlate" else ((0,) * len(spatial),)
     form = Form(Rule(mode, padding, False), channels_last, spatial, jnp.dtype("float64"), orders)
     operands = _operands(batch, channels, spatial, out, channels_last)
     operands.pop(MISSING[op], None)
-    tiled, plain = (
-        jax.jit(lambda x, tiled=tiled: OPERATIONS[op](x, form, tiled))(operands)
-        for tiled in (True, False)
+    one_cpu, plain = (
+        jax.jit(lambda x, one_cpu=one_cpu: OPERATIONS[op](x, form, one_cpu))(operands)
+        for one_cpu in (True, False)
     )
-    np.testing.assert_allclose(tiled, plain, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(one_cpu, plain, rtol=0, atol=1e-10)
