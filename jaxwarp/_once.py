@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp._corners import Points, settle
+from jaxwarp._corners import Points, settle, unrolled_corners
 from jaxwarp._form import Form
 from jaxwarp._sharding import zeros
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 # than is saved; this leaves room for what else it needs.
 _MOST = 2**24
 # So few channels are computed next to each other, whatever the layout: one reading of what
-# they share does for all.
+# they share does for all. With one corner that is too little to pay for the copy.
 _FEW = 8
 
 
@@ -44,7 +44,9 @@ def sample(
     if bytes_kept > _MOST:
         return gather(points)
     points = points._replace(along=_keep(lambda: settle(locate(), form).along, grid))
-    if form.channels_last or channels > _FEW or bytes_kept + _bytes(result) > _MOST:
+    if form.channels_last or channels > _FEW or unrolled_corners(form) == 1:
+        return gather(points)
+    if bytes_kept + _bytes(result) > _MOST:
         return gather(points)
     return jnp.moveaxis(_keep(lambda: jnp.moveaxis(gather(points), 1, -1), grid), -1, 1)
 

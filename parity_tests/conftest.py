@@ -1,6 +1,8 @@
 """Configuration and the `parity` fixture of the whole suite; its options are in `options`."""
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -15,6 +17,21 @@ def pytest_configure(config: pytest.Config) -> None:
     torch_side.use_device(str(config.getoption("--torch-device")))
     table = report.Table(config.getoption("--parity-report"))
     config.pluginmanager.register(table, "parity-table")
+
+
+# Linux allows a process 65530 maps; a compiled program and its parts may take 350, and XLA
+# crashes where there is no other.
+_MAPS = Path("/proc/self/maps")
+_MANY_MAPS = 30_000
+_TESTS_BETWEEN = 5
+_tests_run = itertools.count(1)
+
+
+def pytest_runtest_teardown() -> None:
+    """Forget the compiled programs before they are too many for one process."""
+    look = next(_tests_run) % _TESTS_BETWEEN == 0 and _MAPS.exists()
+    if look and _MAPS.read_bytes().count(b"\n") > _MANY_MAPS:
+        jax.clear_caches()
 
 
 def _use_platform(platform: str) -> None:
