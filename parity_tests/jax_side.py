@@ -1,11 +1,11 @@
 """jaxwarp's answer to every case.
 
-Each lens is one compiled program for each way of asking, kept for all cases that share it:
+Each lens is one compiled program for each way of asking, kept for the cases that share it:
 compiling is what takes the suite's time.
 """
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -36,22 +36,19 @@ def run(lens: Callable[..., Any], problem: Problem, *arguments: Any, **layout: A
     case = problem.case
     size = () if case.samples else problem.size
     key = (case.op, case.mode, case.padding, case.align_corners)
-    # The plain lens's programs serve several test modules; of the others' the last one does.
-    kept = lens is first_order and not layout
-    program = (_kept if kept else _last)(lens, key, size, tuple(sorted(layout.items())))
+    program = _program(lens, key, size, tuple(sorted(layout.items())))
     arguments = jax.tree.map(jnp.asarray, (tuple(problem.operands.values()), *arguments))
     return jax.tree.map(np.asarray, program(*arguments))
 
 
+# Tests that share a program follow each other, with those of another lens in between.
+@lru_cache(maxsize=2)
 def _program(lens, key, size, layout):
     """Compile once for all that share it; what shapes and dtypes say is left to jit's cache."""
     op, mode, padding, align_corners = key
     f = function(Case(op, 0, "", mode, padding, align_corners), size, **dict(layout))
     options = dict(_OPTIONS.get(lens, ()))
     return jax.jit(lambda *arguments: lens(f, *arguments), compiler_options=options)
-
-
-_kept, _last = cache(_program), lru_cache(maxsize=1)(_program)
 
 
 # The lenses ------------------------------------------------------------------
