@@ -15,6 +15,11 @@ from jaxwarp import _coords
 from jaxwarp._taps import Rule
 
 
+def are_known(*sizes: Any) -> bool:
+    """Tell whether sizes are numbers, not symbols, and nothing is empty."""
+    return all(isinstance(size, int) for size in sizes) and 0 not in sizes
+
+
 class Step(NamedTuple):
     """One partial derivative: of which term, in which coordinate, and its new order."""
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxwarp._corners import Points, settle, unrolled_corners
-from jaxwarp._form import Form
+from jaxwarp._form import Form, are_known
 from jaxwarp._sharding import zeros
 
 _T = TypeVar("_T")
@@ -37,8 +37,7 @@ def sample(
 ) -> jax.Array:
     """Return ``gather(locate())``, with the points settled and kept where that is faster."""
     points, channels = locate(), result.shape[form.channel_axis]
-    sizes = (*result.shape, *grid.shape)
-    if not all(isinstance(size, int) for size in sizes) or 0 in sizes or channels == 1:
+    if not are_known(*result.shape, *grid.shape) or channels == 1:
         return gather(points)
     bytes_kept = _bytes(jax.eval_shape(partial(settle, form=form), points).along)
     if bytes_kept > _MOST:

@@ -1,7 +1,7 @@
 """What `sample`, `splat` and `correlate` compute: one visit to every corner.
 
 These forms suit every platform, sizes that are symbols, and a batch spread over devices,
-which stays an axis of its own. With ``one_cpu``, `_once` and `_tiles` compute the same sums
+which stays an axis of its own. With ``one_cpu``, `_once` and `_adjoints` compute the same sums
 faster where they can.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxwarp import _once, _tiles
+from jaxwarp import _adjoints, _once
 from jaxwarp._corners import Corner, Points, chain_factors, fold_corners, locate, times
 from jaxwarp._form import Form
 from jaxwarp._sharding import zeros
@@ -43,8 +43,8 @@ def _splat(operands: dict[str, Any], form: Form, one_cpu: bool) -> jax.Array:
     points = locate(grid, operands.get("window"), form)
     scale = _scale(operands, points, form)
     shape, dtype = form.result("splat", operands)
-    if one_cpu and _tiles.fit(values, form):
-        return _tiles.splat(points, values, scale, grid, form).reshape(shape).astype(dtype)
+    if one_cpu and _adjoints.fit(values, form):
+        return _adjoints.splat(points, values, scale, grid, form).reshape(shape).astype(dtype)
     rows = values if form.channels_last else jnp.moveaxis(values, 1, -1)
     rows = rows.astype(grid.dtype)
 
@@ -61,8 +61,8 @@ def _correlate(operands: dict[str, Any], form: Form, one_cpu: bool) -> jax.Array
     values, grid, image = operands["values"], operands["grid"], operands["image"]
     points = locate(grid, operands.get("window"), form)
     shape, _ = form.result("correlate", operands)
-    if one_cpu and _tiles.fit(values, form):
-        terms = _tiles.correlate(points, image, values, grid, form)
+    if one_cpu and _adjoints.fit(values, form):
+        terms = _adjoints.correlate(points, image, values, grid, form)
     else:
         pixels, axis = _flatten(image, form), form.channel_axis
 

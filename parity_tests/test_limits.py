@@ -103,11 +103,11 @@ def test_a_program_has_a_bounded_number_of_gathers_and_scatters(mode, axes):
     f = partial(jaxwarp.grid_sample, mode=mode)
     forward = instructions(jax.jit(f).lower(image, grid).as_text())
     # At most sixteen corners are written out, twice where a rest follows on a loop of tiles,
-    # for either half of the points, and in the grid's gradient for each channel.
+    # and in the grid's gradient for each channel.
     assert 1 <= forward["gather"] <= 16
     both = instructions(jax.jit(partial(with_gradients, f)).lower(image, grid, image).as_text())
-    assert 1 <= both["scatter"] <= 2 * 2 * 16
-    assert both["gather"] <= 16 + 2 * 64
+    assert 1 <= both["scatter"] <= 2 * 16
+    assert both["gather"] <= 16 + 2 * 16 * 3
     assert sum(both.values()) <= 6000
 
 
@@ -118,9 +118,11 @@ def count_instructions(channels, size):
 
 
 def test_a_program_does_not_grow_with_the_sizes():
-    least = count_instructions(16, 512)
-    counts = [count_instructions(*sizes) for sizes in itertools.product((16, 64), (512, 2048))]
-    assert max(counts) == least
+    counts = {count_instructions(*sizes) for sizes in itertools.product((16, 64), (128, 512))}
+    assert len(counts) == 1
+    # What is too large to be kept, or to be numbered through, takes a plainer form.
+    for sizes in itertools.product((16, 64), (2048, 4096)):
+        assert count_instructions(*sizes) <= min(counts)
 
 
 def test_a_program_is_never_much_larger_than_for_sixteen_channels():
