@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxwarp import _boxes, _checks, _objects, _trilinear
-from jaxwarp._sample import form_of, is_channels_last, sampling_rule
-from jaxwarp._taps import Rule
+from jaxwarp import _boxes, _checks, _objects, _sampler
+from jaxwarp._layout import Layout, layout_of
+from jaxwarp._sampler import Rule, SampleSpec, checked_rule
 
 
 def crop_and_resize(
@@ -75,8 +75,8 @@ def crop_and_resize(
                [[ 4.5,  2.5],
                 [12.5, 10.5]]], dtype=float32)
     """
-    channels_last = is_channels_last(channel_axis)
-    rule = sampling_rule(mode, padding_mode, False, normalized=False)
+    channels_last = layout_of(channel_axis).channels_last
+    rule = checked_rule(mode, padding_mode, False, normalized=False)
     img = _objects.images("img", img, channels_last)
     boxes = _boxes.real_boxes(boxes)
     obj_to_img, valid = _objects.membership(obj_to_img, valid, img.shape[0], boxes.shape[0])
@@ -120,9 +120,9 @@ def _crop(
     window = jnp.stack(
         [first, jnp.broadcast_to(jnp.asarray([[height, width]], jnp.int32), first.shape)], -1
     )
-    form = form_of(rule, channels_last, (rows, width), img.dtype)
-    crops = _trilinear.sample(
-        stacked.reshape(shape), _boxes.grid_of(y, x)[None], form, window[None, :, None, None]
+    spec = SampleSpec.plain(rule, Layout(channels_last), (rows, width), img.dtype)
+    crops = _sampler.pull(
+        stacked.reshape(shape), _boxes.grid_of(y, x)[None], spec, window[None, :, None, None]
     )[0]
     crops = crops if channels_last else jnp.moveaxis(crops, 1, 0)
     return jnp.where(acts[:, None, None, None], crops, 0)

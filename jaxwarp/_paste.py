@@ -11,10 +11,10 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxwarp import _boxes, _checks, _objects, _trilinear
+from jaxwarp import _boxes, _checks, _objects, _sampler
+from jaxwarp._layout import Layout, layout_of
 from jaxwarp._objects import Places
-from jaxwarp._sample import form_of, is_channels_last, sampling_rule
-from jaxwarp._taps import Rule
+from jaxwarp._sampler import Rule, SampleSpec, checked_rule
 
 
 def paste(
@@ -76,8 +76,8 @@ def paste(
         Array([[2. , 1. , 0. , 0. ],
                [0. , 0. , 0.5, 1.5]], dtype=float32)
     """
-    channels_last = is_channels_last(channel_axis)
-    rule = sampling_rule(mode, "zeros", False, normalized=False)
+    channels_last = layout_of(channel_axis).channels_last
+    rule = checked_rule(mode, "zeros", False, normalized=False)
     canvas = _objects.images("canvas", canvas, channels_last)
     patches = _objects.images("patches", patches, channels_last)
     boxes = _boxes.real_boxes(boxes)
@@ -192,12 +192,12 @@ def _draw(
         (i.astype(begin.dtype) + 0.5 - begin[a]) * (inner[a] / extent[a]) - 0.5
         for a, i in enumerate(_objects.pixels(corner, window))
     )
-    form = form_of(plan.rule, plan.channels_last, inner, begin.dtype)
-    axis = form.channel_axis
+    spec = SampleSpec.plain(plan.rule, Layout(plan.channels_last), inner, begin.dtype)
+    axis = spec.layout.channel_axis
     patch = patch[None].astype(begin.dtype)
     ones = jnp.ones_like(lax.slice_in_dim(patch, 0, 1, axis=axis))
     opaque = jnp.concatenate([patch, ones], axis=axis)
-    sampled = _trilinear.sample(opaque, _boxes.grid_of(y, x)[None], form)
+    sampled = _sampler.pull(opaque, _boxes.grid_of(y, x)[None], spec)
     color, alpha = jnp.split(sampled, [patch.shape[axis]], axis=axis)
     blended = (color + (1 - alpha) * under.astype(begin.dtype)).astype(under.dtype)
     inside = jnp.expand_dims(place.cover(corner, window)[None], axis)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxwarp import _checks, _coords, _objects, _trilinear
+from jaxwarp import _checks, _coords, _objects, _sampler
+from jaxwarp._layout import Layout, layout_of
 from jaxwarp._objects import Places
-from jaxwarp._sample import form_of, is_channels_last, sampling_rule
-from jaxwarp._taps import Rule
+from jaxwarp._sampler import Rule, SampleSpec, checked_rule
 
 
 def patch_affine(
@@ -95,8 +95,8 @@ def patch_affine(
                [ 8.,  9., 11., 10.],
                [12., 13., 15., 14.]], dtype=float32)
     """
-    channels_last = is_channels_last(channel_axis)
-    rule = sampling_rule(mode, padding_mode, align_corners, normalized=True)
+    channels_last = layout_of(channel_axis).channels_last
+    rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
     columns = _COLUMNS[_checks.choice("box_format", box_format, _COLUMNS)]
     layers = _LAYERS[_checks.choice("order", order, _LAYERS)]
     img = _objects.images("img", img, channels_last)
@@ -181,8 +181,8 @@ def _draw(
         for a, i in enumerate(_objects.pixels(corner, plan.window))
     )
     grid = jnp.stack([t[0] * x[None] + (t[1] * y + t[2])[:, None] for t in theta], axis=-1)
-    form = form_of(plan.rule, plan.channels_last, plan.window, read.dtype)
+    spec = SampleSpec.plain(plan.rule, Layout(plan.channels_last), plan.window, read.dtype)
     window = jnp.stack([place.first - corner, size], axis=-1).reshape(1, 1, 1, 2, 2)
-    warped = _trilinear.sample(read, grid[None], form, window)
+    warped = _sampler.pull(read, grid[None], spec, window)
     inside = place.cover(corner, plan.window)[None]
-    return jnp.where(jnp.expand_dims(inside, form.channel_axis), warped, under)
+    return jnp.where(jnp.expand_dims(inside, spec.layout.channel_axis), warped, under)

@@ -1,20 +1,19 @@
-"""Sample images at grids: argument checks around one trilinear form.
+"""Sample images at grids: argument checks around the sampler.
 
 ``grid_sample`` takes normalised coordinates, ``remap`` pixel positions, ``splat``
-is their adjoint. What they compute is in `_trilinear`; how a coordinate becomes
-pixels and weights is in `_taps`.
+is their adjoint. What they compute is in `_sampler`.
 """
 
+import math
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxwarp import _checks, _coords, _taps, _trilinear
-from jaxwarp._form import Form
-from jaxwarp._taps import Rule
+from jaxwarp import _checks, _coords, _sampler
+from jaxwarp._layout import Layout, layout_of
+from jaxwarp._sampler import Rule, SampleSpec, checked_rule
 
 
 def grid_sample(
@@ -63,7 +62,7 @@ def grid_sample(
         >>> grid_sample(image, points)
         Array([[[1.5, 3. , 1. ]]], dtype=float32)
     """
-    rule = sampling_rule(mode, padding_mode, align_corners, normalized=True)
+    rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
     return checked_sample(input, "grid", grid, rule, channel_axis)
 
 
@@ -104,7 +103,7 @@ def remap(
         >>> remap(image, jnp.array([[[1.0, 0.0], [0.5, 1.0]]]))
         Array([[[1. , 2.5]]], dtype=float32)
     """
-    rule = sampling_rule(mode, padding_mode, False, normalized=False)
+    rule = checked_rule(mode, padding_mode, False, normalized=False)
     return checked_sample(input, "positions", positions, rule, channel_axis)
 
 
@@ -152,55 +151,34 @@ def splat(
         Array([[[[0., 1.],
                  [5., 5.]]]], dtype=float32)
     """
-    rule = sampling_rule(mode, padding_mode, align_corners, normalized=True)
+    rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
     values, grid = _checks.float_array("values", values), _checks.float_array("grid", grid)
-    channels_last = is_channels_last(channel_axis)
+    layout = layout_of(channel_axis)
     spatial = _checks.output_size("size", size, (1, 2, 3), "(*spatial,)")
     _checks.shape("grid", grid, "(N, *out, n)", grid.ndim >= 2)
-    layout = "(N, *out, C)" if channels_last else "(N, C, *out)"
-    points = values.shape[1:-1] if channels_last else values.shape[2:]
-    holds = values.ndim == grid.ndim and points == grid.shape[1:-1]
-    _checks.shape("values", values, f"{layout} for a grid of shape {grid.shape}", holds)
+    holds = values.ndim == grid.ndim and layout.spatial(values.shape) == grid.shape[1:-1]
+    rule_text = f"{layout.describe('*out')} for a grid of shape {grid.shape}"
+    _checks.shape("values", values, rule_text, holds)
     _check_operands("values", values, "grid", grid, spatial)
-    return _splat(values, grid, rule, channels_last, spatial)
+    return _splat(values, grid, rule, layout, spatial)
 
 
 # Checks -----------------------------------------------------------------------
-
-
-def sampling_rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: bool) -> Rule:
-    """Return the rule that checked arguments ask for."""
-    return Rule(
-        _checks.choice("mode", mode, _taps.MODES),
-        _checks.choice("padding_mode", padding_mode, _taps.PADDING_MODES),
-        _checks.flag("align_corners", align_corners),
-        normalized,
-    )
-
-
-def is_channels_last(channel_axis: Any) -> bool:
-    """Return what ``channel_axis`` says, or raise if it is neither 1 nor -1."""
-    if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
-        raise TypeError(f"channel_axis must be the int 1 or -1, got {channel_axis!r}")
-    if channel_axis not in (1, -1):
-        raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis}")
-    return channel_axis == -1
 
 
 def checked_sample(input: Any, name: str, points: Any, rule: Rule, channel_axis: Any) -> jax.Array:
     """Sample ``input`` at ``points``, which errors call ``name``; check both."""
     input = _checks.float_array("input", input)
     points = _checks.float_array(name, points)
-    channels_last = is_channels_last(channel_axis)
-    layout = "(N, *spatial, C)" if channels_last else "(N, C, *spatial)"
-    rule_text = f"{layout} with 1, 2 or 3 spatial axes"
+    layout = layout_of(channel_axis)
+    rule_text = f"{layout.describe()} with 1, 2 or 3 spatial axes"
     _checks.shape("input", input, rule_text, input.ndim in (3, 4, 5))
     _checks.shape(name, points, "(N, *out, n)", points.ndim >= 2)
-    spatial = input.shape[1:-1] if channels_last else input.shape[2:]
+    spatial = layout.spatial(input.shape)
     _check_operands("input", input, name, points, spatial)
     holds = not any(isinstance(d, int) and d == 0 for d in spatial)
-    _checks.shape("input", input, f"{layout} with no empty spatial axis", holds)
-    return _sample(input, points, rule, channels_last)
+    _checks.shape("input", input, f"{layout.describe()} with no empty spatial axis", holds)
+    return _sample(input, points, rule, layout)
 
 
 def _check_operands(
@@ -214,40 +192,27 @@ def _check_operands(
             f" axis of the image, got {points.shape[-1]} (shape {points.shape})"
         )
     pixels = [d for d in spatial if isinstance(d, int)]
-    if len(pixels) == n and _product(pixels) >= 2**31:
+    if len(pixels) == n and math.prod(pixels) >= 2**31:
         raise ValueError(
             f"{name} must hold fewer than 2**31 pixels in one image, got spatial size {spatial}"
         )
-
-
-def _product(sizes: list[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
 
 
 # Compiled ---------------------------------------------------------------------
 
 
 @partial(jax.jit, static_argnums=(2, 3))
-def _sample(input: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool) -> jax.Array:
-    spatial = input.shape[1:-1] if channels_last else input.shape[2:]
-    form = form_of(rule, channels_last, spatial, input.dtype)
-    return _trilinear.sample(input, _as_coordinates(grid, input), form)
+def _sample(input: jax.Array, grid: jax.Array, rule: Rule, layout: Layout) -> jax.Array:
+    spec = SampleSpec.plain(rule, layout, layout.spatial(input.shape), input.dtype)
+    return _sampler.pull(input, _as_coordinates(grid, input), spec)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _splat(
-    values: jax.Array, grid: jax.Array, rule: Rule, channels_last: bool, spatial: tuple[Any, ...]
+    values: jax.Array, grid: jax.Array, rule: Rule, layout: Layout, spatial: tuple[Any, ...]
 ) -> jax.Array:
-    form = form_of(rule, channels_last, spatial, values.dtype)
-    return _trilinear.splat(values, _as_coordinates(grid, values), form)
-
-
-def form_of(rule: Rule, channels_last: bool, spatial: tuple[Any, ...], dtype: Any) -> Form:
-    """Return the form of sampling whole images, underived."""
-    return Form(rule, channels_last, spatial, jnp.dtype(dtype), ((0,) * len(spatial),))
+    spec = SampleSpec.plain(rule, layout, spatial, values.dtype)
+    return _sampler.push(values, _as_coordinates(grid, values), spec)
 
 
 def _as_coordinates(grid: jax.Array, image: jax.Array) -> jax.Array:

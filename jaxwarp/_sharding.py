@@ -51,15 +51,6 @@ def zeros(shape: Sequence[Any], like: jax.Array) -> jax.Array:
     return vary_alike([jnp.zeros(shape, like.dtype), like])[0]
 
 
-def on_one_device(ctx: Any) -> bool:
-    """Tell whether what is lowered runs on one device, or is one device's part by itself."""
-    context = ctx.module_context.axis_context
-    if hasattr(context, "num_devices"):
-        return context.num_devices == 1
-    mesh, manual = getattr(context, "mesh", None), getattr(context, "manual_axes", None)
-    return mesh is not None and manual == frozenset(mesh.axis_names)
-
-
 def _varying_axes(x: Any) -> frozenset[str]:
     aval = jax.typeof(x)
     manual = getattr(aval, "mat", None)  # where jax 0.10.2 and later keep it

@@ -72,7 +72,13 @@ def _put(rest: jax.Array, window: jax.Array, start: jax.Array) -> list[jax.Array
 def _primitive(name: str, compute: Callable[..., list[jax.Array]]) -> Primitive:
     primitive = Primitive(name)
     primitive.multiple_results = True
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames="shape"))
+    jitted = jax.jit(primitive.bind, static_argnames="shape")
+
+    def run(*args: jax.Array, **params: Any) -> list[jax.Array]:
+        with jax.disable_jit(False):  # otherwise this would call itself
+            return jitted(*args, **params)
+
+    primitive.def_impl(run)
     primitive.def_abstract_eval(
         lambda *avals, **params: jax.make_jaxpr(partial(compute, **params))(*avals).out_avals
     )

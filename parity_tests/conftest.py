@@ -8,7 +8,7 @@ import jax
 import pytest
 import torch
 
-from parity_tests import report, torch_side
+from parity_tests.harness import report, torch_side
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity_tests import distributed_step
+from parity_tests.harness import distributed_step
 
 ROOT = Path(__file__).parents[1]
 PROCESSES = 2
@@ -70,7 +70,7 @@ def test_two_processes_train_like_one(tmp_path):
     files = [tmp_path / f"{process}.json" for process in range(PROCESSES)]
     port = str(free_port())
     commands = [
-        ["parity_tests.distributed_step", str(process), str(PROCESSES), port, str(file)]
+        ["parity_tests.harness.distributed_step", str(process), str(PROCESSES), port, str(file)]
         for process, file in enumerate(files)
     ]
     with started(*commands, devices=2) as children:

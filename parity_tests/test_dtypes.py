@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import jaxwarp
-from parity_tests import cases, compare, jax_side, torch_side
-from parity_tests.cases import ANYWHERE, AWKWARD_SIZES, Case, Problem
-from parity_tests.report import Parity
+from parity_tests.harness import cases, compare, jax_side, torch_side
+from parity_tests.harness.cases import ANYWHERE, AWKWARD_SIZES, Case, Problem
+from parity_tests.harness.report import Parity
 
 DTYPES = [  # of the image and of the grid
     ("bfloat16", "float32"),

@@ -2,9 +2,9 @@
 
 import pytest
 
-from parity_tests import cases, compare, jax_side, reference, torch_side
-from parity_tests.cases import NOT_FINITE, THIN, Case
-from parity_tests.report import Parity
+from parity_tests.harness import cases, compare, jax_side, reference, torch_side
+from parity_tests.harness.cases import NOT_FINITE, THIN, Case
+from parity_tests.harness.report import Parity
 
 
 @pytest.mark.parametrize("case", cases.CASES, ids=str)

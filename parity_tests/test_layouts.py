@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import jaxwarp
-from parity_tests import cases, compare, jax_side, torch_side
-from parity_tests.cases import ANYWHERE, AWKWARD_SIZES, Case
-from parity_tests.report import Parity
+from parity_tests.harness import cases, compare, jax_side, torch_side
+from parity_tests.harness.cases import ANYWHERE, AWKWARD_SIZES, Case
+from parity_tests.harness.report import Parity
 
 CASES = [
     c

@@ -20,7 +20,7 @@ from jaxwarp.nn import (
     identity_head,
     make_transform,
 )
-from parity_tests import torch_side
+from parity_tests.harness import torch_side
 
 FAMILIES = ["affine", "attention", "similarity", "homography", "expm_affine", "tps"]
 TRANSFORMS = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxwarp
-from parity_tests import cases
+from parity_tests.harness import cases
 
 onnx = pytest.importorskip("onnx")
 reference = pytest.importorskip("onnx.reference")

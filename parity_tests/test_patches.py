@@ -12,7 +12,7 @@ from jax import export
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxwarp import crop_and_resize, paste, patch_affine
-from parity_tests import patches_torch, reference
+from parity_tests.harness import patches_torch, reference
 
 MODES = ("nearest", "bilinear", "bicubic")
 PADDINGS = ("zeros", "border", "reflection")

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 
 import jaxwarp
-from parity_tests import cases, compare, jax_side, reference, torch_side
-from parity_tests.cases import ANYWHERE, Case, Problem
+from parity_tests.harness import cases, compare, jax_side, reference, torch_side
+from parity_tests.harness.cases import ANYWHERE, Case, Problem
 
 # Compiling takes most of an example's time, and the same examples every time make a suite
 # that passes or fails for a reason.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxwarp
-from parity_tests import cases, compare, torch_side
-from parity_tests.cases import ANYWHERE, AWKWARD_SIZES, Case
+from parity_tests.harness import cases, compare, torch_side
+from parity_tests.harness.cases import ANYWHERE, AWKWARD_SIZES, Case
 
 CASES = [
     c

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxwarp
-from parity_tests import cases, jax_side, reference
-from parity_tests.cases import BATCH, CHANNELS, EXACT, OUT, Case, Problem
+from parity_tests.harness import cases, jax_side, reference
+from parity_tests.harness.cases import BATCH, CHANNELS, EXACT, OUT, Case, Problem
 
 SAMPLERS = [
     c for c in cases.SAMPLE_CASES if c.positions == EXACT and c.dtype == "float64"

@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxwarp.interop import from_torch, load_state_dict, to_torch
 from jaxwarp.nn import Buffer
-from parity_tests import flax_models, torch_models
+from parity_tests.harness import flax_models, torch_models
 
 F64 = {"param_dtype": jnp.float64}
 TOLERANCE = 1e-10  # relative; float64, after up to 20 steps of training

@@ -18,7 +18,7 @@ from scipy.interpolate import RBFInterpolator
 
 import jaxwarp
 from jaxwarp import _tps_spline
-from parity_tests.tps_torch import ThinPlateSplineGrid
+from parity_tests.harness.tps_torch import ThinPlateSplineGrid
 
 # SciPy's names for the kernels of 1, 2 and 3 axes.
 KERNELS = {1: "cubic", 2: "thin_plate_spline", 3: "linear"}

@@ -11,8 +11,8 @@ import torch
 from jax.test_util import check_grads
 
 import jaxwarp
-from parity_tests import cases, compare, jax_side, torch_side
-from parity_tests.cases import ANYWHERE, Case, Problem
+from parity_tests.harness import cases, compare, jax_side, torch_side
+from parity_tests.harness.cases import ANYWHERE, Case, Problem
 
 # Where pixels are in [-1, 1] is arithmetic that no transformation looks into.
 CASES = [

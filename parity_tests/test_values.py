@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from parity_tests import cases, compare, jax_side, reference, torch_side
-from parity_tests.cases import NOT_FINITE, Case
-from parity_tests.report import Parity
+from parity_tests.harness import cases, compare, jax_side, reference, torch_side
+from parity_tests.harness.cases import NOT_FINITE, Case
+from parity_tests.harness.report import Parity
 
 FINITE = [c for c in cases.CASES if c.positions != NOT_FINITE]
 ODD = [c for c in cases.CASES if c.positions == NOT_FINITE]

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxwarp import _checks, _coords, _sample
+from jaxwarp import _checks, _coords, _sample, _sampler
+from jaxwarp._layout import layout_of
 from jaxwarp.nn._transforms import Transform, make_transform
 
 
@@ -82,9 +83,9 @@ class SpatialTransformer(nnx.Module):
         self.localization = localization
         self.transform = make_transform(transform)
         # Pixel positions instead of normalised coordinates: see `_positions`.
-        self.rule = _sample.sampling_rule(mode, padding_mode, align_corners, normalized=False)
+        self.rule = _sampler.checked_rule(mode, padding_mode, align_corners, normalized=False)
         self.channel_axis = channel_axis
-        self.channels_last = _sample.is_channels_last(channel_axis)
+        self.channels_last = layout_of(channel_axis).channels_last
         self.fixed_grid = None if size is None else self._grid_maker(size)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import torch
 
-from parity_tests import torch_side
+from parity_tests.harness import torch_side
 
 
 def choose(jax_platform: str, torch_device: str) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 import jaxwarp
-from parity_tests import patches_torch
 from parity_tests.benchmark._timing import Program, Row
+from parity_tests.harness import patches_torch
 
 
 class Scene(NamedTuple):

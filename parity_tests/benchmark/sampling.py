@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 import jaxwarp
-from parity_tests import torch_side
 from parity_tests.benchmark import _peers
 from parity_tests.benchmark._timing import Program, Row
+from parity_tests.harness import torch_side
 
 DIRECTIONS = ("forward", "forward+backward")
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 
 import jaxwarp
-from parity_tests import torch_side
 from parity_tests.benchmark._machine import installed
 from parity_tests.benchmark._timing import Program, Row
+from parity_tests.harness import torch_side
 
 SIZES = ((512, 512), (1024, 1024))
 COUNTS = (16, 64, 256, 1024)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp import _coords
+from jaxwarp import _checks, _coords
 
 _W = TypeVar("_W")
 
@@ -63,31 +63,18 @@ def position(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
     return p if _KERNELS[rule.mode].pads_taps else padding.move(p, extent, rule.align_corners)
 
 
-class Place(NamedTuple):
-    """Where positions are along one axis: at a whole pixel, and so far from it."""
-
-    pixel: jax.Array
-    distance: jax.Array
-
-
-def place(p: jax.Array, rule: Rule, size: Any) -> Place:
-    """Find the pixels that positions' taps are counted from."""
-    pixel = _KERNELS[rule.mode].anchor(p)
-    return Place(_padding_of_taps(rule).start(pixel, size), p - pixel)
-
-
 def slope(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
     """Return the derivative of `position` with respect to the coordinate."""
     return _differentiate(lambda g: position(g, rule, size))(g)
 
 
 def axis_taps(
-    at: Place, rule: Rule, order: int, length: Any, size: Any, first: Any = 0
+    p: jax.Array, rule: Rule, order: int, length: Any, size: Any, first: Any = 0
 ) -> list[Tap]:
     """List the taps of positions along one axis.
 
     Args:
-        at: Where the positions are, from `place`.
+        p: Positions, from `position`.
         rule: Mode, padding and coordinate frame.
         order: Which derivative of the weights with respect to the position to return.
         length: Length of the array axis; indices are in [0, length).
@@ -98,10 +85,13 @@ def axis_taps(
     weights = kernel.weights
     for _ in range(order):
         weights = _differentiate(weights)
-    pixels = _padding_of_taps(rule).pixels(at.pixel, kernel.offsets, size, rule.align_corners)
+    padding = _PADDINGS[rule.padding_mode if kernel.pads_taps else "zeros"]
+    anchor = kernel.anchor(p)
+    start = padding.start(anchor, size)
+    pixels = padding.pixels(start, kernel.offsets, size, rule.align_corners)
     return [
         Tap(*_in_array(pixel, size, length, first), weight)
-        for pixel, weight in zip(pixels, weights(at.distance), strict=True)
+        for pixel, weight in zip(pixels, weights(p - anchor), strict=True)
     ]
 
 
@@ -135,10 +125,6 @@ class _Padding(NamedTuple):
     pixels: Callable[[jax.Array, tuple[int, ...], Any, bool], list[jax.Array]]
 
 
-def _padding_of_taps(rule: Rule) -> _Padding:
-    return _PADDINGS[rule.padding_mode if _KERNELS[rule.mode].pads_taps else "zeros"]
-
-
 def _finite_or_outside(p: jax.Array, extent: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(p), p, -4.0)
 
@@ -150,7 +136,7 @@ def _finite_or_edge(p: jax.Array, extent: jax.Array) -> jax.Array:
     return jnp.where((p > low) & (p < high), p, far)
 
 
-def _finite_or_first(p: jax.Array, extent: jax.Array) -> jax.Array:
+def _finite_for_reflection(p: jax.Array, extent: jax.Array) -> jax.Array:
     # Where neighbouring floats are a pixel apart, a coordinate says nothing about
     # its place within a pixel, so it has no slope either.
     resolved = jnp.abs(p) < 1 / jnp.finfo(p.dtype).eps
@@ -179,7 +165,7 @@ def _reflect(p: jax.Array, extent: jax.Array, align_corners: bool) -> jax.Array:
     return _clip(x + low, extent, align_corners)
 
 
-def _whole(at: jax.Array, size: Any) -> jax.Array:
+def _to_int_clamped(at: jax.Array, size: Any) -> jax.Array:
     """Convert whole-numbered floats to integers; far off, to some that are four pixels out.
 
     A float outside the integers' range has no defined conversion.
@@ -212,13 +198,13 @@ def _reflect_pixels(
     start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
 ) -> list[jax.Array]:
     extent = jnp.asarray(size, start.dtype)
-    return [_whole(_reflect(start + k, extent, align_corners), size) for k in offsets]
+    return [_to_int_clamped(_reflect(start + k, extent, align_corners), size) for k in offsets]
 
 
 _PADDINGS = {
-    "zeros": _Padding(_finite_or_outside, _stay, _whole, _stay_pixels),
-    "border": _Padding(_finite_or_edge, _clip, _whole, _clip_pixels),
-    "reflection": _Padding(_finite_or_first, _reflect, _stay_whole, _reflect_pixels),
+    "zeros": _Padding(_finite_or_outside, _stay, _to_int_clamped, _stay_pixels),
+    "border": _Padding(_finite_or_edge, _clip, _to_int_clamped, _clip_pixels),
+    "reflection": _Padding(_finite_for_reflection, _reflect, _stay_whole, _reflect_pixels),
 }
 
 
@@ -266,5 +252,12 @@ _KERNELS = {
     "bicubic": _Kernel(jnp.floor, (-1, 0, 1, 2), _keys_cubic, 3, True),
 }
 
-MODES = tuple(_KERNELS)
-PADDING_MODES = tuple(_PADDINGS)
+
+def checked_rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: bool) -> Rule:
+    """Return the rule that a user's arguments ask for, or raise."""
+    return Rule(
+        _checks.choice("mode", mode, _KERNELS),
+        _checks.choice("padding_mode", padding_mode, _PADDINGS),
+        _checks.flag("align_corners", align_corners),
+        normalized,
+    )

@@ -7,17 +7,16 @@ ones for output axes that share it: the first index and the size along each axis
 array order.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
+from jax.typing import DTypeLike
 
 from jaxwarp import _coords
-from jaxwarp._taps import Rule
-
-
-def are_known(*sizes: Any) -> bool:
-    """Tell whether sizes are numbers, not symbols, and nothing is empty."""
-    return all(isinstance(size, int) for size in sizes) and 0 not in sizes
+from jaxwarp._layout import Layout
+from jaxwarp._sampler.rules import Rule
 
 
 class Step(NamedTuple):
@@ -28,46 +27,46 @@ class Step(NamedTuple):
     order: tuple[int, ...]
 
 
-class Form(NamedTuple):
+class SampleSpec(NamedTuple):
     """The static part of an operation; hashable, one program is compiled for each.
 
     Attributes:
         rule: How coordinates turn into taps.
-        channels_last: The layout of image and values.
+        layout: Where the channels of image and values are.
         spatial: The image's sizes, in array order.
         dtype: The dtype of image and values.
         orders: For each term, the order of the derivative along each axis, in array order.
     """
 
     rule: Rule
-    channels_last: bool
+    layout: Layout
     spatial: tuple[Any, ...]
     dtype: Any
     orders: tuple[tuple[int, ...], ...]
 
-    @property
-    def channel_axis(self) -> int:
-        """Where the channels are, in image and values alike."""
-        return -1 if self.channels_last else 1
+    @classmethod
+    def plain(
+        cls, rule: Rule, layout: Layout, spatial: tuple[Any, ...], dtype: DTypeLike
+    ) -> "SampleSpec":
+        """Describe sampling itself, with no derivative."""
+        return cls(rule, layout, spatial, jnp.dtype(dtype), ((0,) * len(spatial),))
 
-    def result(self, op: str, operands: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    def result(self, op: str, operands: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
         """Return the shape and dtype of an operation's result."""
         grid = operands["grid"]
         if op == "correlate":
             return (*grid.shape[:-1], len(self.orders)), grid.dtype
         source = operands["image" if op == "sample" else "values"]
         between = grid.shape[1:-1] if op == "sample" else self.spatial
-        channels = source.shape[self.channel_axis]
-        layout = (*between, channels) if self.channels_last else (channels, *between)
-        return (grid.shape[0], *layout), self.dtype
+        channels = self.layout.channels(source.shape)
+        return self.layout.arrange(grid.shape[0], channels, between), self.dtype
 
     def result_spec(self, op: str, specs: dict[str, PartitionSpec]) -> PartitionSpec:
         """Say how a result lies on a mesh: each of its axes as in the operand it comes from."""
         source, grid = specs["image" if op == "sample" else "values"], specs["grid"]
-        batch, channels = source[0] or grid[0], source[self.channel_axis]
         between = grid[1:-1] if op == "sample" else (None,) * len(self.spatial)
-        layout = (*between, channels) if self.channels_last else (channels, *between)
-        return PartitionSpec(batch, *layout)
+        channels = source[self.layout.channel_axis]
+        return PartitionSpec(*self.layout.arrange(source[0] or grid[0], channels, between))
 
     def differentiate(self) -> list[Step]:
         """List the terms of the derivative with respect to the grid."""

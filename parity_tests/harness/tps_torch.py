@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from parity_tests import torch_side
+from parity_tests.harness import torch_side
 
 
 class ThinPlateSplineGrid(nn.Module):

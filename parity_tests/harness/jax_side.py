@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxwarp
-from parity_tests.cases import Case, Problem
+from parity_tests.harness.cases import Case, Problem
 
 
 def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., jax.Array]:

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import jaxwarp
-from parity_tests import compare, torch_side
-from parity_tests.cases import Case
-from parity_tests.compare import Tolerance
+from parity_tests.harness import compare, torch_side
+from parity_tests.harness.cases import Case
+from parity_tests.harness.compare import Tolerance
 
 _NOTE = "parity"
 _ROW = ("operation", "mode", "padding", "dtype")

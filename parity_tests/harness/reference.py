@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity_tests.cases import Problem
+from parity_tests.harness.cases import Problem
 
 KEYS_A = -0.75
 

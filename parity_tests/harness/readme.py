@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the committed results: ``python -m parity_tests.readme``.
+"""Write the tables of README.md from committed results: ``python -m parity_tests.harness.readme``.
 
 The results come from ``python -m pytest --parity-report parity_tests/results/parity-cpu`` and
 ``python -m parity_tests.benchmark --peers --json parity_tests/results/benchmark-cpu.json``.
@@ -12,7 +12,7 @@ from typing import Any
 
 from parity_tests.benchmark import _report
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 RESULTS = ROOT / "parity_tests" / "results"
 CHART = ROOT / "examples" / "images" / "benchmark.png"

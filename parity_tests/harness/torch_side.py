@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from parity_tests.cases import Case, Problem
+from parity_tests.harness.cases import Case, Problem
 
 _device = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""Sampling as a trilinear form, and its three partial derivatives as operations.
+"""Sampling as a trilinear spec, and its three partial derivatives as operations.
 
 With an image I, a scale s per point, a cotangent c per sample, and per-axis tap
 weights w and indices k that depend on the grid g, let::
@@ -22,42 +22,42 @@ mixture follow, and what lies between a forward and a backward pass is only the
 operands themselves (the image and the grid), never gathered pixels.
 
 All three are one JAX primitive that differs in ``missing``. What they compute is
-in `_operations`; here stands only what JAX needs to know about them.
+in `backends`; here stands only what JAX needs to know about them.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxwarp._form import Form
-from jaxwarp._operations import OPERATIONS
-from jaxwarp._sharding import let_compiler_place, on_one_device, vary_alike
+from jaxwarp._sampler.backends import portable
+from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sharding import let_compiler_place, vary_alike
 
 
-def sample(
-    image: jax.Array, grid: jax.Array, form: Form, window: jax.Array | None = None
+def pull(
+    image: jax.Array, grid: jax.Array, spec: SampleSpec, window: jax.Array | None = None
 ) -> jax.Array:
-    """Read an image at the points of a grid (see `_form` for the layouts)."""
-    return _place_and_bind("sample", form, {"image": image, "grid": grid, "window": window})
+    """Read an image at the points of a grid (see `spec` for the layouts)."""
+    return _place_and_bind("sample", spec, {"image": image, "grid": grid, "window": window})
 
 
-def splat(
-    values: jax.Array, grid: jax.Array, form: Form, window: jax.Array | None = None
+def push(
+    values: jax.Array, grid: jax.Array, spec: SampleSpec, window: jax.Array | None = None
 ) -> jax.Array:
-    """Add values to an image of zeros at the points of a grid; the adjoint of `sample`."""
-    return _place_and_bind("splat", form, {"values": values, "grid": grid, "window": window})
+    """Add values to an image of zeros at the points of a grid; the adjoint of `pull`."""
+    return _place_and_bind("splat", spec, {"values": values, "grid": grid, "window": window})
 
 
-def _place_and_bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
+def _place_and_bind(op: str, spec: SampleSpec, operands: dict[str, Any]) -> jax.Array:
     return let_compiler_place(
-        lambda **operands: _bind(op, form, operands),
+        lambda **operands: _bind(op, spec, operands),
         {name: x for name, x in operands.items() if x is not None},
-        partial(form.result_spec, op),
+        partial(spec.result_spec, op),
     )
 
 
@@ -66,27 +66,27 @@ def _place_and_bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
 _OPERANDS = ("image", "values", "scale", "grid", "window")
 _LINEAR = ("image", "values", "scale")
 
-form_p = Primitive("jaxwarp_form")
+sample_p = Primitive("jaxwarp_sample")
 
 
-def _bind(op: str, form: Form, operands: dict[str, Any]) -> jax.Array:
+def _bind(op: str, spec: SampleSpec, operands: dict[str, Any]) -> jax.Array:
     names = tuple(name for name in _OPERANDS if operands.get(name) is not None)
     args = vary_alike([operands[name] for name in names])
-    return form_p.bind(*args, op=op, form=form, names=names)
+    return sample_p.bind(*args, op=op, spec=spec, names=names)
 
 
-def _compute(*args: Any, op: str, form: Form, names: tuple[str, ...], one_cpu: bool) -> jax.Array:
-    return OPERATIONS[op](dict(zip(names, args, strict=True)), form, one_cpu)
+def _compute(*args: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> jax.Array:
+    return getattr(portable, op)(dict(zip(names, args, strict=True)), spec)
 
 
-@form_p.def_abstract_eval
-def _abstract(*avals: Any, op: str, form: Form, names: tuple[str, ...]) -> Any:
+@sample_p.def_abstract_eval
+def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> Any:
     """Describe the result by tracing a stand-in that depends on every operand.
 
     That way JAX itself says over which mesh axes the result varies.
     """
     operands = dict(zip(names, avals, strict=True))
-    shape, dtype = form.result(op, operands)
+    shape, dtype = spec.result(op, operands)
 
     def stand_in(*args: Any) -> Any:
         total = sum(jnp.sum(x).astype(dtype) for x in args)
@@ -96,53 +96,48 @@ def _abstract(*avals: Any, op: str, form: Form, names: tuple[str, ...]) -> Any:
     return out
 
 
-_lower, _lower_for_one_cpu = (
-    mlir.lower_fun(partial(_compute, one_cpu=one_cpu), multiple_results=False)
-    for one_cpu in (False, True)
-)
+mlir.register_lowering(sample_p, mlir.lower_fun(_compute, multiple_results=False))
+_jitted = jax.jit(sample_p.bind, static_argnames=("op", "spec", "names"))
 
 
-def _lower_on_cpu(ctx: mlir.LoweringRuleContext, *args: Any, **params: Any) -> Any:
-    lower = _lower_for_one_cpu if on_one_device(ctx) else _lower
-    return lower(ctx, *args, **params)
-
-
-mlir.register_lowering(form_p, _lower)
-mlir.register_lowering(form_p, _lower_on_cpu, platform="cpu")
-form_p.def_impl(jax.jit(form_p.bind, static_argnames=("op", "form", "names")))
+@sample_p.def_impl
+def _run(*args: Any, **params: Any) -> jax.Array:
+    """Run outside of any program: as a program of its own, under `jax.disable_jit` too."""
+    with jax.disable_jit(False):
+        return _jitted(*args, **params)
 
 
 # Derivatives ------------------------------------------------------------------
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    op, form, names = params["op"], params["form"], params["names"]
+    op, spec, names = params["op"], params["spec"], params["names"]
     operands = dict(zip(names, primals, strict=True))
-    out = form_p.bind(*primals, **params)
+    out = sample_p.bind(*primals, **params)
     terms = []
     for name, tangent in zip(names, tangents, strict=True):
         if type(tangent) is ad.Zero:
             continue
         if name in _LINEAR:
-            terms.append(_bind(op, form, operands | {name: tangent}))
+            terms.append(_bind(op, spec, operands | {name: tangent}))
         elif name == "grid":
-            terms += _grid_tangent(op, form, operands, tangent)
+            terms += _grid_tangent(op, spec, operands, tangent)
     if not terms:
         return out, ad.Zero(jax.typeof(out))
     return out, sum(terms[1:], terms[0])
 
 
-def _grid_tangent(op: str, form: Form, operands: dict[str, Any], tangent: Any) -> list[Any]:
+def _grid_tangent(op: str, spec: SampleSpec, operands: dict[str, Any], tangent: Any) -> list[Any]:
     """Differentiate in the grid: raise the orders, and scale by the grid's tangent."""
-    steps = form.differentiate()
+    steps = spec.differentiate()
     if not steps:
         return []
-    raised = form._replace(orders=tuple(step.order for step in steps))
+    raised = spec._replace(orders=tuple(step.order for step in steps))
     moves = jnp.stack([tangent[..., step.coordinate] for step in steps], axis=-1)
     if op == "correlate":
         slopes = _bind(op, raised, operands) * moves
         which = jnp.asarray([step.term for step in steps])
-        zeros = jnp.zeros((*slopes.shape[:-1], len(form.orders)), slopes.dtype)
+        zeros = jnp.zeros((*slopes.shape[:-1], len(spec.orders)), slopes.dtype)
         return [zeros.at[..., which].add(slopes)]
     if "scale" in operands:
         moves = moves * jnp.stack([operands["scale"][..., s.term] for s in steps], axis=-1)
@@ -160,30 +155,22 @@ _TRANSPOSES = {
 }
 
 
-def _transpose(ct: Any, *args: Any, op: str, form: Form, names: tuple[str, ...]) -> list[Any]:
+def _transpose(ct: Any, *args: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> list[Any]:
     operands = dict(zip(names, args, strict=True))
     (linear,) = [name for name, x in operands.items() if ad.is_undefined_primal(x)]
     if type(ct) is ad.Zero:
         return [ad.Zero(x.aval) if name == linear else None for name, x in operands.items()]
     operands.pop(linear)
     transposed, role = _TRANSPOSES[op, linear]
-    out = _bind(transposed, form, operands | {role: ct})
+    out = _bind(transposed, spec, operands | {role: ct})
     return [out if name == linear else None for name in names]
 
 
-ad.primitive_jvps[form_p] = _jvp
-ad.primitive_transposes[form_p] = _transpose
+ad.primitive_jvps[sample_p] = _jvp
+ad.primitive_transposes[sample_p] = _transpose
 
 
 # Batching ---------------------------------------------------------------------
-
-
-class _Fold(NamedTuple):
-    """Where a mapped axis goes: next to which axis of each operand and of the result."""
-
-    image: int
-    values: int
-    points: int
 
 
 def _batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, int]:
@@ -192,7 +179,7 @@ def _batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any
     Many images on one grid are more channels; many grids on one image are more
     output points; anything else is a larger batch.
     """
-    op, form, names = params["op"], params["form"], params["names"]
+    op, spec, names = params["op"], params["spec"], params["names"]
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     mapped = {name for name, d in zip(names, dims, strict=True) if d is not None}
     front = {
@@ -202,7 +189,7 @@ def _batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any
     on_channels = mapped <= {"image", "values"} and op != "correlate"
     on_points = "image" not in mapped and op != "splat"
     fold = _on_channels if on_channels else _on_points if on_points else _on_batch
-    return fold(op, form, front, mapped, size)
+    return fold(op, spec, front, mapped, size)
 
 
 def _spread(front: dict[str, Any], mapped: set[str], size: Any, names: Sequence[str]) -> dict:
@@ -214,35 +201,35 @@ def _spread(front: dict[str, Any], mapped: set[str], size: Any, names: Sequence[
 
 
 def _on_batch(
-    op: str, form: Form, front: dict[str, Any], mapped: set[str], size: Any
+    op: str, spec: SampleSpec, front: dict[str, Any], mapped: set[str], size: Any
 ) -> tuple[Any, int]:
     front = _spread(front, mapped, size, tuple(front))
     batch = front["grid"].shape[1]
-    out = _bind(op, form, {name: _merge(x, 0) for name, x in front.items()})
+    out = _bind(op, spec, {name: _merge(x, 0) for name, x in front.items()})
     return out.reshape(size, batch, *out.shape[1:]), 0
 
 
 def _on_points(
-    op: str, form: Form, front: dict[str, Any], mapped: set[str], size: Any
+    op: str, spec: SampleSpec, front: dict[str, Any], mapped: set[str], size: Any
 ) -> tuple[Any, int]:
-    points = 1 if form.channels_last else 2
+    points = 1 if spec.layout.channels_last else 2
     front = _spread(front, mapped, size, ("values", "scale", "grid"))
     if "window" in front and "window" not in mapped:
         front["window"] = front["window"][None]
     to = {"values": points, "scale": 1, "grid": 1, "window": 1}
     moved = {name: jnp.moveaxis(x, 0, to[name]) if name in to else x for name, x in front.items()}
-    return _bind(op, form, moved), 1 if op == "correlate" else points
+    return _bind(op, spec, moved), 1 if op == "correlate" else points
 
 
 def _on_channels(
-    op: str, form: Form, front: dict[str, Any], mapped: set[str], size: Any
+    op: str, spec: SampleSpec, front: dict[str, Any], mapped: set[str], size: Any
 ) -> tuple[Any, int]:
     (name,) = mapped
-    axis = front[name].ndim - 2 if form.channels_last else 1
+    axis = front[name].ndim - 2 if spec.layout.channels_last else 1
     channels = front[name].shape[axis + 1]
     merged = _merge(jnp.moveaxis(front[name], 0, axis), axis)
-    out = _bind(op, form, front | {name: merged})
-    axis = out.ndim - 1 if form.channels_last else 1
+    out = _bind(op, spec, front | {name: merged})
+    axis = out.ndim - 1 if spec.layout.channels_last else 1
     return out.reshape(*out.shape[:axis], size, channels, *out.shape[axis + 1 :]), axis
 
 
@@ -251,4 +238,4 @@ def _merge(x: jax.Array, axis: int) -> jax.Array:
     return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
 
 
-batching.primitive_batchers[form_p] = _batch
+batching.primitive_batchers[sample_p] = _batch

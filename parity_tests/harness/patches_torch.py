@@ -6,7 +6,7 @@ Written out of place, so that torch can differentiate them.
 import torch
 from torch.nn import functional as F
 
-from parity_tests import torch_side
+from parity_tests.harness import torch_side
 
 
 def patch_affine(

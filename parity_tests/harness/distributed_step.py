@@ -1,9 +1,9 @@
 """A training step over several processes; `test_devices` starts this file as each of them.
 
-``python -m parity_tests.distributed_step PROCESS PROCESSES PORT FILE`` takes the step with all
-others and writes the outcome to FILE. The step is a small spatial transformer: a matrix, shared
-by all devices, is learnt from a batch of images that is spread over them. It is computed in
-float64, so that sums in another order are the same to within far less than a step.
+``python -m parity_tests.harness.distributed_step PROCESS PROCESSES PORT FILE`` takes the step
+with all others and writes the outcome to FILE. The step is a small spatial transformer: a matrix,
+shared by all devices, is learnt from a batch of images that is spread over them. It is computed
+in float64, so that sums in another order are the same to within far less than a step.
 """
 
 import json

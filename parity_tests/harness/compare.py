@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity_tests import reference
-from parity_tests.cases import HUGE, Problem
+from parity_tests.harness import reference
+from parity_tests.harness.cases import HUGE, Problem
 
 VERIFIED_TORCH = "2.13.0"
 LEFT_OUT = 0.02

@@ -1,0 +1,60 @@
+"""Where the channels of an array are: torch's layout, or Flax's.
+
+Batches of images are (N, C, *spatial) or (N, *spatial, C), and what is sampled from them
+lies in the same layout, with the grid's output axes in place of the spatial ones.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Layout(NamedTuple):
+    """One of the two layouts; hashable, so that it can be a static argument."""
+
+    channels_last: bool
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the channels, 1 or -1."""
+        return -1 if self.channels_last else 1
+
+    @property
+    def first_between(self) -> int:
+        """The first of the axes between batch and channels, or after both."""
+        return 1 if self.channels_last else 2
+
+    def spatial(self, shape: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the sizes of all axes but batch and channels."""
+        return tuple(shape[1:-1] if self.channels_last else shape[2:])
+
+    def channels(self, shape: Sequence[Any]) -> Any:
+        """Return the number of channels."""
+        return shape[self.channel_axis]
+
+    def arrange(self, batch: Any, channels: Any, spatial: Sequence[Any]) -> tuple[Any, ...]:
+        """List what belongs to batch, channels and the other axes in this layout's order."""
+        return (batch, *spatial, channels) if self.channels_last else (batch, channels, *spatial)
+
+    def describe(self, spatial: str = "*spatial", batch: str = "N") -> str:
+        """Name the axes, for an error's text."""
+        return f"({', '.join(self.arrange(batch, 'C', [spatial]))})"
+
+    def channels_to_end(self, x: jax.Array) -> jax.Array:
+        """Move the channels of an array in this layout behind its other axes."""
+        return x if self.channels_last else jnp.moveaxis(x, 1, -1)
+
+    def channels_from_end(self, x: jax.Array) -> jax.Array:
+        """Bring an array with channels behind all other axes into this layout."""
+        return x if self.channels_last else jnp.moveaxis(x, -1, 1)
+
+
+def layout_of(channel_axis: Any) -> Layout:
+    """Return the layout that ``channel_axis`` names, or raise if it is neither 1 nor -1."""
+    if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
+        raise TypeError(f"channel_axis must be the int 1 or -1, got {channel_axis!r}")
+    if channel_axis not in (1, -1):
+        raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis}")
+    return Layout(channels_last=channel_axis == -1)

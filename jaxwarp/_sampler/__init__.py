@@ -1,0 +1,13 @@
+"""The sampler: one primitive over interchangeable backends.
+
+`pull` reads an image at the points of a grid, `push` is its adjoint. From the top down:
+`primitive` says what JAX must know of them (derivatives, batching, lowering), `backends` how
+they are computed, `neighbours` which pixels a point has around it, `rules` what padding and
+interpolation do along one axis, `spec` what is known of a call before any number is.
+"""
+
+from jaxwarp._sampler.primitive import pull, push
+from jaxwarp._sampler.rules import Rule, checked_rule
+from jaxwarp._sampler.spec import SampleSpec
+
+__all__ = ["Rule", "SampleSpec", "checked_rule", "pull", "push"]

@@ -1,0 +1,1 @@
+"""What the tests share and what is no test: cases, both sides, and what "the same" means."""
