@@ -3,6 +3,7 @@
 // `jaxwarp_run` is what XLA calls; `jaxwarp_call` does the same on one thread without XLA, for
 // tests.
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <memory>
@@ -143,6 +144,7 @@ ffi::Error run(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Result<ffi::A
 
 }  // namespace jaxwarp
 
+#pragma GCC visibility push(default)
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jaxwarp_run, jaxwarp::run,
     xla::ffi::Ffi::Bind()
@@ -153,12 +155,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Attr<xla::ffi::Span<const int32_t>>("options")
         .Attr<xla::ffi::Span<const int32_t>>("orders")
         .Attr<xla::ffi::Span<const int64_t>>("sizes"));
+#pragma GCC visibility pop
+
+#define JAXWARP_EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
-const char* jaxwarp_instruction_set() { return jaxwarp::chosen().name; }
+JAXWARP_EXPORT const char* jaxwarp_instruction_set() { return jaxwarp::chosen().name; }
 
-void jaxwarp_call(const jaxwarp::Call* call, int64_t threads) {
+JAXWARP_EXPORT void jaxwarp_call(const jaxwarp::Call* call, int64_t threads) {
   const jaxwarp::Threads alone{threads, jaxwarp::run_on_pool, nullptr};
   jaxwarp::chosen().kernels(*call, alone);
 }
