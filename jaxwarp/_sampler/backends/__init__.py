@@ -16,7 +16,7 @@ import jax
 from jaxwarp._sampler.backends import cpu, portable
 from jaxwarp._sampler.spec import SampleSpec
 
-_BACKENDS = {"portable": portable, "cpu": cpu}
+BACKENDS = {"portable": portable, "cpu": cpu}
 _OF_PLATFORM = {"cpu": "cpu"}
 _VARIABLE = "JAXWARP_BACKEND"
 
@@ -29,14 +29,14 @@ def choose(
 ) -> ModuleType:
     """Return the backend that computes a call on a platform, or on any with None."""
     name = forced.value or _from_environment() or _OF_PLATFORM.get(platform or "", "portable")
-    backend = _BACKENDS[name]
+    backend = BACKENDS[name]
     return backend if backend.supports(op, operands, spec) else portable
 
 
 def _from_environment() -> str | None:
     name = os.environ.get(_VARIABLE)
-    if name and name not in _BACKENDS:
-        raise ValueError(f"{_VARIABLE} must be one of {', '.join(_BACKENDS)}, got {name!r}")
+    if name and name not in BACKENDS:
+        raise ValueError(f"{_VARIABLE} must be one of {', '.join(BACKENDS)}, got {name!r}")
     return name
 
 

@@ -344,12 +344,13 @@ template <class T, Mode mode, int N> struct Splat {
 template <class T, Mode mode, int N> struct Correlate {
   using TileT = Tile<T, mode, N>;
   static constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
+  using Dots = T[R][P * K];  // each neighbour's, with the values of its point
 
   static void run(const Call& call, const TileBuilder<T, mode, N>& builder, int64_t image,
                   int64_t first, TileT& tile) {
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto values = points_of<const T>(call, call.values, image, first);
-    Runs<TileT, T> dots;
+    Dots dots;
     if (call.channels_last || call.channels == 0) {
       for (int r = 0; r < R; ++r) {
         for (int i = 0; i < tile.count * K; ++i) dots[r][i] = 0;
@@ -370,7 +371,7 @@ template <class T, Mode mode, int N> struct Correlate {
 
   template <bool begins>
   static void dot_runs(const TileT& tile, const Runs<TileT, T>& runs, const T* values,
-                       Runs<TileT, T>& dots) {
+                       Dots& dots) {
     T lanes[P * K];
     for (int p = 0; p < tile.count; ++p) {
       for (int k = 0; k < K; ++k) lanes[p * K + k] = values[p];
@@ -400,7 +401,7 @@ template <class T, Mode mode, int N> struct Correlate {
   }
 
   static void weigh_dots(const TileBuilder<T, mode, N>& builder, int m, const TileT& tile,
-                         const Runs<TileT, T>& dots, T* out, int stride) {
+                         const Dots& dots, T* out, int stride) {
     T factor[P], sums[P], row[P];
     for (int p = 0; p < tile.count; ++p) factor[p] = 1;
     builder.chain(m, tile, factor);

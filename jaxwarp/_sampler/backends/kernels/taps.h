@@ -184,7 +184,7 @@ template <class T, Mode mode> inline void weigh(T t, int order, T* w) {
 
 // Whether padding gives a tap a pixel that is not next to the others'.
 constexpr bool moves_taps(Mode mode, Padding padding) {
-  return mode == kBicubic ? padding != kZeros : mode == kBilinear && padding == kWrap;
+  return mode == kBicubic ? padding != kZeros : padding == kWrap;
 }
 
 // Finds the taps of the coordinates g[0], g[N], ... of `count` points along one axis.
