@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxwarp import _checks, _coords
+from jaxwarp import _checks, _coords, _small_matrix
 
 
 def affine_grid(
@@ -261,22 +261,6 @@ def _compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
 def _invert_affine(theta: jax.Array) -> jax.Array:
     theta = theta.astype(_coords.coordinate_dtype(theta.dtype))
     linear, shift = theta[..., :-1], theta[..., -1:]
-    inverse = _INVERSES[linear.shape[-1]](linear)
+    inverse = _small_matrix.inverse(linear)
     back = jnp.matmul(inverse, -shift, precision=lax.Precision.HIGHEST)
     return jnp.concatenate([inverse, back], axis=-1)
-
-
-def _inverse_2d(m: jax.Array) -> jax.Array:
-    (a, b), (c, d) = (jnp.moveaxis(m[..., i, :], -1, 0) for i in (0, 1))
-    adjugate = jnp.stack([jnp.stack([d, -b], axis=-1), jnp.stack([-c, a], axis=-1)], axis=-2)
-    return adjugate / (a * d - b * c)[..., None, None]
-
-
-def _inverse_3d(m: jax.Array) -> jax.Array:
-    x, y, z = (m[..., i, :] for i in range(3))
-    columns = [jnp.cross(y, z), jnp.cross(z, x), jnp.cross(x, y)]
-    return jnp.stack(columns, axis=-1) / jnp.sum(x * columns[0], axis=-1)[..., None, None]
-
-
-# Cofactors: for so small a matrix no factorisation is faster, and batches need no loop.
-_INVERSES = {1: lambda m: 1 / m, 2: _inverse_2d, 3: _inverse_3d}

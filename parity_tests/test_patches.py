@@ -102,7 +102,7 @@ def assert_same(ours, theirs, names, value=1e-12):
 
 CONFIGURATIONS = [
     # The other choices in turn, so that each meets each mode and each padding.
-    (mode, padding, corners, ("sequential", "layered")[i % 2], ("xyxy", "loop")[i // 2 % 2])
+    (mode, padding, corners, ("sequential", "layered")[i % 2], ("xyxy", "yxyx")[i // 2 % 2])
     for i, (corners, mode, padding) in enumerate(itertools.product((0, 1), MODES, PADDINGS))
 ]
 
@@ -139,7 +139,7 @@ def test_patch_affine_is_the_loop(mode, padding, corners, order, box_format):
             theta,
             cotangent=cotangent,
         )
-        given = boxes if box_format == "loop" else to_xyxy(boxes)
+        given = boxes if box_format == "yxyx" else to_xyxy(boxes)
         mine = ours(img, given, theta, obj_to_img, cotangent)
         assert_same(mine, theirs, ("value", "img", "theta"))
     assert len(traces) == 1
@@ -192,7 +192,7 @@ def test_patch_affine_with_bfloat16_images_computes_in_float32():
 def test_known_boxes_and_traced_boxes_give_the_same():
     img, boxes, theta, obj_to_img = scene(5)
     boxes = np.minimum(boxes, boxes[:, [0, 1, 0, 1]] + 4)  # so that the window is smaller
-    f = partial(patch_affine, box_format="loop")
+    f = partial(patch_affine, box_format="yxyx")
     known = jax.jit(lambda img, theta: f(img, boxes, theta, obj_to_img))(img, theta)
     traced = jax.jit(f)(img, boxes, theta, obj_to_img)
     np.testing.assert_allclose(known, traced, rtol=0, atol=1e-14)
@@ -211,7 +211,7 @@ def scenes(count):
 def test_vmap_is_a_loop(shared, order):
     """With operands of its own for each scene, and with some that scenes share."""
     batches = scenes(3)
-    f = partial(patch_affine, box_format="loop", order=order)
+    f = partial(patch_affine, box_format="yxyx", order=order)
     axes = [None if i in shared else 0 for i in range(4)]
     operands = [x[0] if i in shared else x for i, x in enumerate(batches)]
 
@@ -228,7 +228,7 @@ def test_vmap_is_a_loop(shared, order):
 
 def test_grad_of_vmap_is_the_sum_of_grads():
     img, boxes, theta, obj_to_img = scenes(3)
-    f = partial(patch_affine, box_format="loop")
+    f = partial(patch_affine, box_format="yxyx")
 
     def loss(img, theta):
         return jnp.sum(jax.vmap(f)(img, boxes, theta, obj_to_img) ** 2)
@@ -248,7 +248,7 @@ def test_derivatives_of_patch_affine_of_first_and_second_order():
     img, boxes, theta, obj_to_img = scene(2, objects=4)
 
     def f(img, theta):
-        return patch_affine(img, boxes, theta, obj_to_img, box_format="loop")
+        return patch_affine(img, boxes, theta, obj_to_img, box_format="yxyx")
 
     check_derivatives(f, img, theta)
 
@@ -257,7 +257,7 @@ def test_shard_map_with_objects_that_all_devices_share():
     img, boxes, theta, obj_to_img = scene(2)
     mesh = Mesh(np.array(jax.devices()[:1]), ("devices",))
     over, everywhere = PartitionSpec("devices"), PartitionSpec()
-    f = partial(patch_affine, box_format="loop")
+    f = partial(patch_affine, box_format="yxyx")
     sharded = jax.shard_map(
         f, mesh=mesh, in_specs=(over, everywhere, everywhere, everywhere), out_specs=over
     )
@@ -274,7 +274,7 @@ def test_shard_map_with_objects_that_all_devices_share():
 
 def test_export_for_every_platform():
     operands = [jnp.asarray(x) for x in scene(1)]
-    f = jax.jit(partial(patch_affine, box_format="loop", max_box=(12, 12)))
+    f = jax.jit(partial(patch_affine, box_format="yxyx", max_box=(12, 12)))
     exported = export.export(f, platforms=("cpu", "cuda", "rocm", "tpu"))(*operands)
     loaded = export.deserialize(exported.serialize(vjp_order=1))
     np.testing.assert_allclose(loaded.call(*operands), f(*operands), rtol=0, atol=1e-14)
@@ -291,11 +291,11 @@ def test_export_for_every_platform():
 def test_objects_that_are_not_valid_do_nothing():
     img, boxes, theta, obj_to_img = scene(4)
     valid = np.arange(OBJECTS) % 3 != 0
-    f = jax.jit(partial(patch_affine, box_format="loop"))
+    f = jax.jit(partial(patch_affine, box_format="yxyx"))
     expected = f(img, boxes[valid], theta[valid], obj_to_img[valid])
     # What they hold is of no interest, either.
     boxes[~valid], theta[~valid], obj_to_img[~valid] = 10**6, np.nan, -7
-    for g in (f, partial(patch_affine, box_format="loop")):
+    for g in (f, partial(patch_affine, box_format="yxyx")):
         out = g(img, boxes, theta, obj_to_img, valid=valid)
         np.testing.assert_allclose(out, expected, rtol=0, atol=1e-14)
 
@@ -335,7 +335,7 @@ def test_max_box_does_not_change_what_fits():
     rng = np.random.default_rng(8)
     first = rng.integers((-3, -3), (HEIGHT, WIDTH), (OBJECTS, 2))
     boxes = np.concatenate([first, first + rng.integers(1, (4, 6), (OBJECTS, 2))], axis=1)
-    f = partial(patch_affine, box_format="loop")
+    f = partial(patch_affine, box_format="yxyx")
     whole = jax.jit(f)(img, boxes, theta, obj_to_img)
     for bound in ((3, 5), [100, 5]):
         bounded = jax.jit(partial(f, max_box=bound))(img, boxes, theta, obj_to_img)
@@ -348,7 +348,7 @@ def test_a_box_larger_than_max_box_is_an_error_or_under_a_trace_nan(order):
     img, _, theta, _ = scene(9, objects=4)
     boxes = np.array([[0, 0, 3, 3], [2, 2, 8, 5], [6, 4, 9, 7], [0, 8, 3, 11]])
     obj_to_img = np.zeros(4, np.int32)
-    f = partial(patch_affine, box_format="loop", max_box=(4, 4), order=order)
+    f = partial(patch_affine, box_format="yxyx", max_box=(4, 4), order=order)
     with pytest.raises(ValueError, match=r"max_box must be .*got \(4, 4\) for a box of \(6, 3\)"):
         f(img, boxes, theta, obj_to_img)
     others = np.arange(4) != 1

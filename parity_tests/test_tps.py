@@ -17,7 +17,7 @@ from jax.test_util import check_grads
 from scipy.interpolate import RBFInterpolator
 
 import jaxwarp
-from jaxwarp import _tps_spline
+from jaxwarp._spline import spline as spline_module
 from parity_tests.harness.tps_torch import ThinPlateSplineGrid
 
 # SciPy's names for the kernels of 1, 2 and 3 axes.
@@ -738,10 +738,10 @@ def test_chunks_leave_no_trace(count: int, monkeypatch: pytest.MonkeyPatch) -> N
     points = scattered(count, seed=5)[None]
 
     def moved(spline, points):
-        return jnp.sum(_tps_spline.everywhere(_tps_spline.move, spline, points) ** 2)
+        return jnp.sum(spline_module.everywhere(spline_module.move, spline, points) ** 2)
 
     plain = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
-    monkeypatch.setattr(_tps_spline, "_VALUES_AT_ONCE", 128 * 8)
+    monkeypatch.setattr(spline_module, "_VALUES_AT_ONCE", 128 * 8)
     cut = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(cut), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1, np.abs(b).max()))

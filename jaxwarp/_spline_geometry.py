@@ -1,27 +1,12 @@
-"""What a thin-plate spline does to space: how much it bends, where it folds, its inverse.
-
-With J the Jacobian of the spline f, which is a sum of kernel derivatives::
-
-    energy       E(f) = c s^(n-4) trace(w^T K w)           c = 12, 8 pi, 8 pi in 1-D, 2-D, 3-D
-    folding      det J(p) < 0
-    inverse      p <- p - J(p)^-1 (f(p) - goal)            Newton's method
-
-where s is the half-width that the spline's knots were divided by. The derivatives of the
-inverse come from the implicit function theorem, not from the steps.
-"""
+"""What a thin-plate spline does to space: how much it bends, where it folds, its inverse."""
 
 import operator
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
-from jaxwarp._tps import fitted, query
-from jaxwarp._tps_kernel import ENERGY_FACTOR, in_frame, kernel
-from jaxwarp._tps_spline import ThinPlateSpline, everywhere, fit, move
+from jaxwarp._spline import arguments, geometry
+from jaxwarp._spline.spline import ThinPlateSpline
 
 
 def bending_energy(spline: ThinPlateSpline) -> jax.Array:
@@ -51,7 +36,7 @@ def bending_energy(spline: ThinPlateSpline) -> jax.Array:
         >>> bending_energy(tps_fit(target, target + twist)).round(4)
         Array([0.3626], dtype=float32)
     """
-    return _energy(fitted("spline", spline))
+    return geometry.energy(arguments.fitted("spline", spline))
 
 
 def tps_jacobian_determinant(spline: ThinPlateSpline, points: Any) -> jax.Array:
@@ -81,8 +66,8 @@ def tps_jacobian_determinant(spline: ThinPlateSpline, points: Any) -> jax.Array:
         >>> tps_jacobian_determinant(mirrored, jnp.array([[0.5, 0.25]])).round(3)
         Array([-1.], dtype=float32)
     """
-    spline, points = query(spline, points)
-    return _jacobian_determinant(spline, points)
+    spline, points = arguments.query(spline, points)
+    return geometry.jacobian_determinant(spline, points)
 
 
 def tps_invert(spline: ThinPlateSpline, points: Any, *, steps: int = 8) -> jax.Array:
@@ -117,72 +102,7 @@ def tps_invert(spline: ThinPlateSpline, points: Any, *, steps: int = 8) -> jax.A
         >>> tps_invert(spline, tps_apply(spline, jnp.array([[0.5, 0.25]]))).round(3).tolist()
         [[0.5, 0.25]]
     """
-    spline, points = query(spline, points)
+    spline, points = arguments.query(spline, points)
     if isinstance(steps, bool) or operator.index(steps) < 1:
         raise ValueError(f"steps must be an integer of at least 1, got {steps}")
-    return _invert(spline, points, operator.index(steps))
-
-
-@jax.jit
-def _energy(spline: ThinPlateSpline) -> jax.Array:
-    ndim = spline.weights.shape[2]
-    bending = jax.vmap(lambda knots: kernel(knots[:, None], knots[None]))(spline.knots)
-    bent = jnp.matmul(bending, spline.weights, precision=lax.Precision.HIGHEST)
-    trace = jnp.sum(spline.weights * bent, axis=(1, 2))
-    return ENERGY_FACTOR[ndim] * in_frame(trace, spline.scale, ndim)
-
-
-@jax.jit
-def _jacobian_determinant(spline: ThinPlateSpline, points: jax.Array) -> jax.Array:
-    def at(spline: ThinPlateSpline, point: jax.Array) -> jax.Array:
-        return _determinant(jax.jacfwd(move, argnums=1)(spline, point))
-
-    return everywhere(at, spline, points)
-
-
-@partial(jax.jit, static_argnums=2)
-def _invert(spline: ThinPlateSpline, points: jax.Array, steps: int) -> jax.Array:
-    target = spline.knots * spline.scale[:, None, None] + spline.center[:, None]
-    swapped = fit(everywhere(move, spline, target), target, jnp.zeros((), points.dtype))
-    start = lax.stop_gradient(everywhere(move, swapped, points))
-    return everywhere(partial(_invert_point, steps=steps), spline, points, start)
-
-
-def _invert_point(
-    spline: ThinPlateSpline, goal: jax.Array, start: jax.Array, steps: int
-) -> jax.Array:
-    """Return the point near ``start`` that one spline maps to ``goal``, or NaN."""
-
-    def miss(point: jax.Array) -> jax.Array:
-        return move(spline, point) - goal
-
-    def iterate(miss: Callable[..., jax.Array], point: jax.Array) -> jax.Array:
-        return lax.fori_loop(0, steps, lambda _, point: point - _newton_step(miss, point), point)
-
-    found = lax.custom_root(miss, start, iterate, _solve_linear)
-    # How far the next step would go is how far the last one was from the goal.
-    off = lax.stop_gradient(_newton_step(miss, found))
-    tolerance = jnp.sqrt(jnp.finfo(goal.dtype).eps) * spline.scale
-    return jnp.where(jnp.max(jnp.abs(off)) <= tolerance, found, jnp.nan)
-
-
-def _newton_step(miss: Callable[..., jax.Array], point: jax.Array) -> jax.Array:
-    value, tangents = jax.linearize(miss, point)
-    return _solve_linear(tangents, value)
-
-
-def _solve_linear(linear: Callable[..., jax.Array], right: jax.Array) -> jax.Array:
-    """Solve linear(x) = right (n,). A matrix's cofactors are its determinant's derivative."""
-    matrix = jax.vmap(linear, out_axes=1)(jnp.eye(len(right), dtype=right.dtype))
-    determinant, cofactors = jax.value_and_grad(_determinant)(matrix)
-    return jnp.sum(cofactors * right[:, None], axis=0) / determinant
-
-
-def _determinant(matrix: jax.Array) -> jax.Array:
-    """Return the determinant of one small matrix (n, n), as a polynomial."""
-    first, *rest = matrix
-    if not rest:
-        return first[0]
-    if len(rest) == 1:
-        return first[0] * rest[0][1] - first[1] * rest[0][0]
-    return jnp.sum(first * jnp.cross(*rest))
+    return geometry.invert(spline, points, operator.index(steps))
