@@ -9,6 +9,7 @@ from jaxwarp._grids import (
 )
 from jaxwarp._patches import crop_and_resize, paste, patch_affine
 from jaxwarp._sample import grid_sample, remap, splat
+from jaxwarp._sampler import backend_of
 from jaxwarp._spline.operator import ThinPlateOperator
 from jaxwarp._spline.spline import ThinPlateSpline
 from jaxwarp._spline_geometry import bending_energy, tps_invert, tps_jacobian_determinant
@@ -18,6 +19,7 @@ __all__ = [
     "ThinPlateOperator",
     "ThinPlateSpline",
     "affine_grid",
+    "backend_of",
     "bending_energy",
     "compose_affine",
     "crop_and_resize",
