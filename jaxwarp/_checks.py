@@ -74,6 +74,16 @@ def _dimension(name: str, d: Any) -> Any:
         raise TypeError(f"{name} must hold integers only, got {d!r}") from None
 
 
+def count(name: str, value: Any) -> int:
+    """Return a number of something, or raise if it is not an integer of at least 1."""
+    rule = f"{name} must be an integer of at least 1, got {value!r}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(rule)
+    if operator.index(value) < 1:
+        raise ValueError(rule)
+    return operator.index(value)
+
+
 def shape(name: str, x: jax.Array, rule: str, holds: bool) -> None:
     """Raise a ValueError that states the shape ``rule`` unless it ``holds``."""
     if not holds:

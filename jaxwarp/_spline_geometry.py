@@ -1,10 +1,10 @@
 """What a thin-plate spline does to space: how much it bends, where it folds, its inverse."""
 
-import operator
 from typing import Any
 
 import jax
 
+from jaxwarp import _checks
 from jaxwarp._spline import arguments, geometry
 from jaxwarp._spline.spline import ThinPlateSpline
 
@@ -103,6 +103,5 @@ def tps_invert(spline: ThinPlateSpline, points: Any, *, steps: int = 8) -> jax.A
         [[0.5, 0.25]]
     """
     spline, points = arguments.query(spline, points)
-    if isinstance(steps, bool) or operator.index(steps) < 1:
-        raise ValueError(f"steps must be an integer of at least 1, got {steps}")
-    return geometry.invert(spline, points, operator.index(steps))
+    steps = _checks.count("steps", steps)
+    return geometry.invert(spline, points, steps)
