@@ -84,7 +84,7 @@ def count(name: str, value: Any) -> int:
     return operator.index(value)
 
 
-def shape(name: str, x: jax.Array, rule: str, holds: bool) -> None:
+def shape(name: str, x: jax.Array | np.ndarray, rule: str, holds: bool) -> None:
     """Raise a ValueError that states the shape ``rule`` unless it ``holds``."""
     if not holds:
         raise ValueError(f"{name} must be {rule}, got shape {x.shape}")

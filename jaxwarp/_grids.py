@@ -10,15 +10,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _small_matrix
 
 
 def affine_grid(
-    theta: ArrayLike, size: Sequence[int], align_corners: bool | None = False
-) -> jax.Array:
+    theta: Float[ArrayLike, "N n m"], size: Sequence[int], align_corners: bool | None = False
+) -> Float[Array, "N *out n"]:
     """Generate the sampling grid of a batch of affine maps.
 
     Args:
@@ -53,8 +54,8 @@ def affine_grid(
 
 
 def homography_grid(
-    theta: ArrayLike, size: Sequence[int], align_corners: bool | None = False
-) -> jax.Array:
+    theta: Float[ArrayLike, "N m m"], size: Sequence[int], align_corners: bool | None = False
+) -> Float[Array, "N *out n"]:
     """Generate the sampling grid of a batch of projective maps.
 
     A point is on or behind the horizon where its homogeneous coordinate is not
@@ -90,7 +91,9 @@ def homography_grid(
     return _homography_grid(theta, size[2:], align_corners)
 
 
-def flow_grid(flow: ArrayLike, align_corners: bool | None = False) -> jax.Array:
+def flow_grid(
+    flow: Float[ArrayLike, "N *out n"], align_corners: bool | None = False
+) -> Float[Array, "N *out n"]:
     """Turn a backward flow in pixels into a sampling grid.
 
     The output pixel at position p reads the input at p + flow(p) (backward warping).
@@ -122,7 +125,9 @@ def flow_grid(flow: ArrayLike, align_corners: bool | None = False) -> jax.Array:
     return _flow_grid(flow, align_corners)
 
 
-def compose_affine(outer: ArrayLike, inner: ArrayLike) -> jax.Array:
+def compose_affine(
+    outer: Float[ArrayLike, "N n m"], inner: Float[ArrayLike, "N n m"]
+) -> Float[Array, "N n m"]:
     """Compose two batches of affine maps: the result maps x to outer(inner(x)).
 
     As maps from output to input, warping with the result equals warping first by
@@ -151,7 +156,7 @@ def compose_affine(outer: ArrayLike, inner: ArrayLike) -> jax.Array:
     return _compose_affine(outer, inner)
 
 
-def invert_affine(theta: ArrayLike) -> jax.Array:
+def invert_affine(theta: Float[ArrayLike, "N n m"]) -> Float[Array, "N n m"]:
     """Invert a batch of affine maps.
 
     Args:

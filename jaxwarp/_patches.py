@@ -5,8 +5,9 @@ What they compute is in `_objects`.
 
 from collections.abc import Sequence
 
-import jax
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Integer, Real
 
 from jaxwarp import _checks, _coords
 from jaxwarp._layout import checked_images, layout_of
@@ -17,20 +18,20 @@ from jaxwarp._sampler import checked_rule
 
 
 def patch_affine(
-    img: ArrayLike,
-    boxes: ArrayLike,
-    theta: ArrayLike,
-    obj_to_img: ArrayLike,
+    img: Float[ArrayLike, " N *axes"],
+    boxes: Integer[ArrayLike, "K 4"],
+    theta: Float[ArrayLike, "K 2 3"] | Float[ArrayLike, "K 6"],
+    obj_to_img: Integer[ArrayLike, " K"],
     *,
     box_format: str = "xyxy",
     order: str = "sequential",
     max_box: Sequence[int] | None = None,
-    valid: ArrayLike | None = None,
+    valid: Bool[ArrayLike, " K"] | None = None,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *axes"]:
     """Transform the patch of an image in each box by an affine map, and write it back.
 
     What this loop does, differentiable, and without a loop in Python or a program for
@@ -113,16 +114,16 @@ def patch_affine(
 
 
 def crop_and_resize(
-    img: ArrayLike,
-    boxes: ArrayLike,
-    obj_to_img: ArrayLike,
+    img: Float[ArrayLike, " N *axes"],
+    boxes: Real[ArrayLike, "K 4"],
+    obj_to_img: Integer[ArrayLike, " K"],
     size: Sequence[int],
     *,
-    valid: ArrayLike | None = None,
+    valid: Bool[ArrayLike, " K"] | None = None,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, "K _ _ _"]:
     """Crop a box out of an image for each object, and resize the crops to one size.
 
     Every pixel of a crop is one sample of the image at its centre: a box much larger
@@ -184,16 +185,16 @@ def crop_and_resize(
 
 
 def paste(
-    canvas: ArrayLike,
-    patches: ArrayLike,
-    boxes: ArrayLike,
-    obj_to_img: ArrayLike,
+    canvas: Float[ArrayLike, " N *axes"],
+    patches: Float[ArrayLike, " K *patch_axes"],
+    boxes: Real[ArrayLike, "K 4"],
+    obj_to_img: Integer[ArrayLike, " K"],
     *,
     max_box: Sequence[int] | None = None,
-    valid: ArrayLike | None = None,
+    valid: Bool[ArrayLike, " K"] | None = None,
     mode: str = "bilinear",
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *axes"]:
     """Resize a patch to a box for each object, and paste them one after the other.
 
     A patch covers the canvas, but at its rim it blends in: its outer half pixels lie

@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import Layout, layout_of
@@ -17,14 +19,14 @@ from jaxwarp._sampler import Rule, SampleSpec, checked_rule
 
 
 def grid_sample(
-    input: ArrayLike,
-    grid: ArrayLike,
+    input: Float[ArrayLike, " N *axes"],
+    grid: Float[ArrayLike, "N *out n"],
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *result_axes"]:
     """Sample an image at normalised coordinates.
 
     Args:
@@ -67,13 +69,13 @@ def grid_sample(
 
 
 def remap(
-    input: ArrayLike,
-    positions: ArrayLike,
+    input: Float[ArrayLike, " N *axes"],
+    positions: Float[ArrayLike, "N *out n"],
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *result_axes"]:
     """Sample an image at pixel positions.
 
     Pixel (0, 0) has its centre at position (0, 0), as for OpenCV's ``remap``. There is
@@ -108,15 +110,15 @@ def remap(
 
 
 def splat(
-    values: ArrayLike,
-    grid: ArrayLike,
+    values: Float[ArrayLike, " N *values_axes"],
+    grid: Float[ArrayLike, "N *out n"],
     size: tuple[int, ...],
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *result_axes"]:
     """Add values to an image of zeros at normalised coordinates (forward warping).
 
     The adjoint of `grid_sample`: where that reads pixels with some weights, this adds

@@ -1,15 +1,15 @@
 """What a thin-plate spline does to space: how much it bends, where it folds, its inverse."""
 
-from typing import Any
-
-import jax
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks
 from jaxwarp._spline import arguments, geometry
 from jaxwarp._spline.spline import ThinPlateSpline
 
 
-def bending_energy(spline: ThinPlateSpline) -> jax.Array:
+def bending_energy(spline: ThinPlateSpline) -> Float[Array, " N"]:
     """Measure how much a thin-plate spline bends.
 
     The integral over all of space of the sum of its squared second derivatives, added up
@@ -39,7 +39,9 @@ def bending_energy(spline: ThinPlateSpline) -> jax.Array:
     return geometry.energy(arguments.fitted("spline", spline))
 
 
-def tps_jacobian_determinant(spline: ThinPlateSpline, points: Any) -> jax.Array:
+def tps_jacobian_determinant(
+    spline: ThinPlateSpline, points: Float[ArrayLike, "N *out n"]
+) -> Float[Array, " N *out"]:
     """Measure how a thin-plate spline scales area around points, and where it folds.
 
     The determinant is the area (1-D: length; 3-D: volume) in the source that a unit of area
@@ -70,7 +72,9 @@ def tps_jacobian_determinant(spline: ThinPlateSpline, points: Any) -> jax.Array:
     return geometry.jacobian_determinant(spline, points)
 
 
-def tps_invert(spline: ThinPlateSpline, points: Any, *, steps: int = 8) -> jax.Array:
+def tps_invert(
+    spline: ThinPlateSpline, points: Float[ArrayLike, "N *out n"], *, steps: int = 8
+) -> Float[Array, "N *out n"]:
     """Map points backwards through a thin-plate spline, from its source's side to its target's.
 
     The inverse of a thin-plate spline is not one. The spline with target and source swapped

@@ -5,10 +5,12 @@ Its definition is in `_spline`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
+from jax import Array
 from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks
 from jaxwarp._spline import arguments
@@ -17,7 +19,12 @@ from jaxwarp._spline.operator import ThinPlateOperator, make_operator
 from jaxwarp._spline.spline import ThinPlateSpline, fit_spline, map_points, spline_grid
 
 
-def tps_fit(target: Any, source: Any, *, smoothing: Any = 0.0) -> ThinPlateSpline:
+def tps_fit(
+    target: Float[ArrayLike, "#N T n"],
+    source: Float[ArrayLike, "N T n"],
+    *,
+    smoothing: float | Float[ArrayLike, ""] = 0.0,
+) -> ThinPlateSpline:
     """Fit the thin-plate spline that maps ``target`` points to ``source`` points.
 
     The map runs from output to input, as a sampling grid does: what was at ``source`` in
@@ -59,7 +66,9 @@ def tps_fit(target: Any, source: Any, *, smoothing: Any = 0.0) -> ThinPlateSplin
     return fit_spline(target, source, smoothing, fault)
 
 
-def tps_apply(spline: ThinPlateSpline, points: Any) -> jax.Array:
+def tps_apply(
+    spline: ThinPlateSpline, points: Float[ArrayLike, "N *out n"]
+) -> Float[Array, "N *out n"]:
     """Map points through a thin-plate spline, from its target's side to its source's.
 
     Differentiable to any order in the spline and the points. At a knot itself, where the
@@ -89,13 +98,13 @@ def tps_apply(spline: ThinPlateSpline, points: Any) -> jax.Array:
 
 
 def tps_grid(
-    target: Any,
-    source: Any,
-    size: Sequence[Any],
+    target: Float[ArrayLike, "#N T n"],
+    source: Float[ArrayLike, "N T n"],
+    size: Sequence[int],
     align_corners: bool | None = False,
     *,
-    smoothing: Any = 0.0,
-) -> jax.Array:
+    smoothing: float | Float[ArrayLike, ""] = 0.0,
+) -> Float[Array, "N *out n"]:
     """Make the sampling grid of the thin-plate spline from ``target`` to ``source`` points.
 
     Where the target points are known beforehand `tps_operator` is faster and more exact.
@@ -133,7 +142,7 @@ def tps_grid(
 
 
 def tps_operator(
-    target: Any,
+    target: Float[ArrayLike, "N T n"],
     size: Sequence[int],
     align_corners: bool | None = False,
     *,

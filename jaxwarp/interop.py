@@ -16,17 +16,14 @@ import numpy as np
 
 from jaxwarp import _checks
 from jaxwarp._layout import layout_of
+from jaxwarp._workarounds.division import LEVELS
+from jaxwarp._workarounds.dlpack import copied
 
 if TYPE_CHECKING:
     import torch
     from flax import nnx
 
 __all__ = ["from_image", "from_torch", "load_state_dict", "to_image", "to_torch"]
-
-
-# What 8-bit levels mean. A table, because XLA divides by 255 by multiplying, which rounds
-# otherwise than the division that torch and NumPy do.
-_LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 # Images ----------------------------------------------------------------------
@@ -57,7 +54,7 @@ def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
     if not isinstance(image, jax.Array):
         image = np.asarray(image)
     if image.dtype == np.uint8:
-        pixels = jnp.asarray(_LEVELS)[image]
+        pixels = jnp.asarray(LEVELS)[image]
     elif jnp.issubdtype(image.dtype, jnp.floating):
         pixels = jnp.asarray(image)
     else:
@@ -147,8 +144,7 @@ def from_torch(tensor: torch.Tensor, *, copy: bool | None = None) -> jax.Array:
             f"tensor of dtype {tensor.dtype}, shape {tuple(tensor.shape)} and strides"
             f" {tensor.stride()} cannot be shared with JAX: copy=False was asked for"
         )
-    # jnp.from_dlpack(copy=True) shares all the same in jax 0.10.
-    return jnp.array(array, copy=True) if copy and shares else array
+    return copied(array) if copy and shares else array
 
 
 def to_torch(array: jax.Array, *, copy: bool | None = None) -> torch.Tensor:
