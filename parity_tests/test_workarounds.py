@@ -56,7 +56,7 @@ def copies_of_the_image(height: int) -> int:
 
     img, theta = jnp.ones((1, 1, height, 96), jnp.float32), jnp.ones((5, 6), jnp.float32)
     program = jax.jit(jax.grad(total, argnums=(0, 1))).lower(img, theta).compile().as_text()
-    return len(re.findall(rf"f32\[1,1,{height},96\]\S* copy\(", program))
+    return len(re.findall(rf"f32\[1,1,{height},96\]\S* copy\(", program or ""))
 
 
 def test_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,8 @@ def sleeps(pid: int) -> bool:
 def test_lapack() -> None:
     """Batches of LAPACK calls in flight at once stop jaxlib's threads for good.
 
-    All of the program's threads sleep (Linux says so), and none is ever woken: a hundred looks in a row see that.
+    All of the program's threads sleep (Linux says so), and a hundred looks in a row see none
+    of them awake.
     """
     command = [sys.executable, "-c", SEVERAL_BATCHES]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:

@@ -3,6 +3,9 @@
 Run as a program of its own, because checked signatures raise before our own checks do.
 """
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import TypeCheckError, install_import_hook
 
 PUBLIC = ("_grids", "_sample", "_splines", "_spline_geometry", "_patches")
@@ -10,10 +13,6 @@ ROOMS = ("_spline", "_objects", "_small_matrix", "_coords", "_checks", "_layout"
 
 with install_import_hook([f"jaxwarp.{m}" for m in (*PUBLIC, *ROOMS)], "beartype.beartype"):
     import jaxwarp
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 
 def samplers(axes: int, channel_axis: int) -> None:
