@@ -40,7 +40,8 @@ def affine_grid(
         ValueError: theta's shape does not fit size; size has no 3, 4 or 5 entries or
             one that is not positive.
 
-    Equals ``torch.nn.functional.affine_grid``, which has no one-axis form.
+    Equals ``torch.nn.functional.affine_grid``, which has no one-axis form, and which warns
+    where an axis has one pixel and align_corners is True: that pixel's centre is 0 in both.
 
     Example:
         >>> import jax.numpy as jnp

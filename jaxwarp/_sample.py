@@ -45,15 +45,17 @@ def grid_sample(
 
     Returns:
         The samples (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, in the
-        input's dtype. Coordinates, weights and sums are at least float32. A NaN
+        input's dtype, also where the grid's is another (torch raises there). Coordinates,
+        weights and sums are in the wider dtype of both, at least float32. A NaN
         coordinate reads zero or, padded, pixel 0; an infinite one reads zero, the
         edge (border) or pixel 0 (reflection); neither has a gradient.
 
     Raises:
         TypeError: An operand is not a floating-point array; align_corners is not a
             bool; channel_axis is not an int.
-        ValueError: Shapes that do not fit, an empty spatial axis, an unknown mode or
-            padding_mode, a channel_axis that is neither 1 nor -1.
+        ValueError: Shapes that do not fit, an empty spatial axis, an image of 2**31
+            pixels or more, an unknown mode or padding_mode, a channel_axis that is
+            neither 1 nor -1.
 
     Equals ``torch.nn.functional.grid_sample`` in values and gradients.
 
