@@ -18,6 +18,7 @@ import torch
 
 import jaxwarp
 from jaxwarp._objects import windows
+from jaxwarp._spline import kernel
 from jaxwarp._workarounds.division import LEVELS
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,21 @@ def test_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
     copies = copies_of_the_image(64)
     monkeypatch.setattr(windows, "in_a_branch", lambda f, always: f())
     assert copies_of_the_image(72) > copies  # of another size: nothing was compiled before
+
+
+def test_kernels_vanish_without_their_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a file, but a factor of each spline kernel: see `kernel.kernel`."""
+    formulas = kernel._OF_SQUARED_DISTANCE | {1: lambda s, safe, xp: safe * xp.sqrt(safe)}
+    monkeypatch.setattr(kernel, "_OF_SQUARED_DISTANCE", formulas)
+    target = jnp.asarray([[[-0.9], [0.1], [1.0]], [[-1.0], [-0.1], [0.8]]])
+
+    def systems(target):
+        center, scale = jax.lax.stop_gradient(jax.vmap(kernel.frame)(target))
+        knots = (target - center[:, None]) / scale[:, None, None]
+        return jax.vmap(kernel.system)(knots, jnp.zeros(2))
+
+    differentiated = jax.vjp(jax.jit(systems), target)[0]
+    assert jnp.abs(differentiated - systems(target)).max() > 0.5
 
 
 SEVERAL_BATCHES = """

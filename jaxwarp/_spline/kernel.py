@@ -12,10 +12,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+# Given s twice, the second time with 1 in place of 0.
 _OF_SQUARED_DISTANCE = {
-    1: lambda s, xp: s * xp.sqrt(s),
-    2: lambda s, xp: 0.5 * s * xp.log(s),
-    3: lambda s, xp: -xp.sqrt(s),
+    1: lambda s, safe, xp: s * xp.sqrt(safe),
+    2: lambda s, safe, xp: 0.5 * s * xp.log(safe),
+    3: lambda s, safe, xp: -s / xp.sqrt(safe),
 }
 
 # Energy per unit of trace(w^T K w): the inverse of the Green's function's constant.
@@ -30,12 +31,14 @@ def kernel(points: Any, knots: Any, xp: Any = jnp) -> Any:
     contiguous memory, and XLA vectorises it (on a CPU eight times as fast).
 
     The *double* where makes every derivative at ``s = 0`` exactly 0; a single one would be
-    right in value, with the derivative 0 * inf = NaN.
+    right in value, with the derivative 0 * inf = NaN. And each kernel has a factor s that is
+    0 there: XLA for CPUs (jaxlib 0.10) was seen to leave out the outer where in the program
+    of a gradient, whose matrix then had U(1) on its diagonal.
     """
     of_squared_distance = _OF_SQUARED_DISTANCE[knots.shape[-1]]
     s = squared_distance(points, knots)
     apart = s > 0
-    return xp.where(apart, of_squared_distance(xp.where(apart, s, 1), xp), 0)
+    return xp.where(apart, of_squared_distance(s, xp.where(apart, s, 1), xp), 0)
 
 
 def squared_distance(points: Any, knots: Any) -> Any:
