@@ -9,6 +9,7 @@ and two networks, in half a minute on two cores; --full does them all. Writes th
 """
 
 import argparse
+import itertools
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import optax
 from flax import nnx
 from matplotlib.figure import Figure
 from PIL import Image
+from rich.progress import Progress
 
 from jaxwarp.nn import SpatialTransformer, TPSTransform, conv_output_size, identity_head
 
@@ -97,7 +99,7 @@ def error_rate(model, images, labels, kind):
     return 100 * jnp.mean(found != labels[None])
 
 
-def train(kind, name, seed, progress):
+def train(kind, name, seed, progress, task):
     """Train on one split of the digits, fresh distortions in every step; return the error."""
     images, labels, test_images, test_labels = map(jnp.asarray, digits.load(seed))
     model = make(kind, name, seed)
@@ -107,22 +109,8 @@ def train(kind, name, seed, progress):
         train_step(model, optimizer, key, images, labels, kind)
         if i % 10 == 9:
             jax.block_until_ready(nnx.state(model, nnx.Param))
-            progress(10, f"{kind}, {name}, seed {seed}")
+            progress.update(task, advance=10, description=f"{kind}, {name}, seed {seed}")
     return model, float(error_rate(model, test_images, test_labels, kind))
-
-
-def progress_bar(total):
-    """Return a function that draws the bar after so many more steps."""
-    done, start = 0, time.perf_counter()
-
-    def advance(steps, text):
-        nonlocal done
-        done += steps
-        left = (time.perf_counter() - start) * (total / done - 1)
-        bar = "#" * (30 * done // total)
-        print(f"\r[{bar:30}] {text}, {left:4.0f} s left ", end="", flush=True)
-
-    return advance
 
 
 def table(errors, seconds):
@@ -169,15 +157,15 @@ def main():
     kinds = list(digits.WARPS) if options.full else ["RTS"]
     names = list(TRANSFORMS) if options.full else ["none", "affine"]
     seeds = range(3) if options.full else range(1)
-    progress = progress_bar(len(kinds) * len(names) * len(seeds) * STEPS)
     start, errors, models = time.perf_counter(), {}, {}
-    for kind in kinds:
-        for name in names:
-            runs = [train(kind, name, seed, progress) for seed in seeds]
+    with Progress() as progress:
+        task = progress.add_task("", total=len(kinds) * len(names) * len(seeds) * STEPS)
+        for kind, name in itertools.product(kinds, names):
+            runs = [train(kind, name, seed, progress, task) for seed in seeds]
             errors[kind, name] = [error for _, error in runs]
             models[kind, name] = runs[0][0]
     result = table(errors, time.perf_counter() - start)
-    print(f"\n{result}")
+    print(result)
     options.output.with_suffix(".md").write_text(result + "\n")
     draw(models, options.output.with_suffix(".png"))
 

@@ -1,6 +1,5 @@
 """Differentiable image warping for JAX: affine grids, grid sampling, thin-plate splines."""
 
-from jaxwarp._crops import crop_and_resize
 from jaxwarp._grids import (
     affine_grid,
     compose_affine,
@@ -8,14 +7,13 @@ from jaxwarp._grids import (
     homography_grid,
     invert_affine,
 )
-from jaxwarp._paste import paste
-from jaxwarp._patches import patch_affine
+from jaxwarp._patches import crop_and_resize, paste, patch_affine
 from jaxwarp._sample import grid_sample, remap, splat
 from jaxwarp._sampler import backend_of
-from jaxwarp._tps import tps_apply, tps_fit, tps_grid
-from jaxwarp._tps_geometry import bending_energy, tps_invert, tps_jacobian_determinant
-from jaxwarp._tps_operator import ThinPlateOperator, tps_operator
-from jaxwarp._tps_spline import ThinPlateSpline
+from jaxwarp._spline.operator import ThinPlateOperator
+from jaxwarp._spline.spline import ThinPlateSpline
+from jaxwarp._spline_geometry import bending_energy, tps_invert, tps_jacobian_determinant
+from jaxwarp._splines import tps_apply, tps_fit, tps_grid, tps_operator
 
 __all__ = [
     "ThinPlateOperator",

@@ -5,6 +5,7 @@ names the argument, the rule and what came. Values that are only known at run
 time are never checked here: they have documented results instead.
 """
 
+import math
 import operator
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -73,10 +74,29 @@ def _dimension(name: str, d: Any) -> Any:
         raise TypeError(f"{name} must hold integers only, got {d!r}") from None
 
 
-def shape(name: str, x: jax.Array, rule: str, holds: bool) -> None:
+def count(name: str, value: Any) -> int:
+    """Return a number of something, or raise if it is not an integer of at least 1."""
+    rule = f"{name} must be an integer of at least 1, got {value!r}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(rule)
+    if operator.index(value) < 1:
+        raise ValueError(rule)
+    return operator.index(value)
+
+
+def shape(name: str, x: jax.Array | np.ndarray, rule: str, holds: bool) -> None:
     """Raise a ValueError that states the shape ``rule`` unless it ``holds``."""
     if not holds:
         raise ValueError(f"{name} must be {rule}, got shape {x.shape}")
+
+
+def pixel_count(name: str, sizes: Sequence[Any], what: str = "in one image") -> None:
+    """Raise if so many pixels, where their number is known, cannot be counted in 31 bits."""
+    known = [d for d in sizes if isinstance(d, int)]
+    if len(known) == len(sizes) and math.prod(known) >= 2**31:
+        raise ValueError(
+            f"{name} must hold fewer than 2**31 pixels {what}, got sizes {tuple(sizes)}"
+        )
 
 
 def same_batch(**arrays: jax.Array) -> None:

@@ -19,14 +19,26 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 _T = TypeVar("_T")
+_A = TypeVar("_A", jax.Array, np.ndarray)
 
 
 def xyz_order(per_axis: Sequence[_T]) -> tuple[_T, ...]:
     """Reorder per-axis values between array order (..., y, x) and point order (x, y, ...)."""
     return tuple(per_axis)[::-1]
+
+
+# Which columns of a box (..., 4) are (first y, first x, last y, last x).
+BOX_FORMATS = {"xyxy": (1, 0, 3, 2), "yxyx": (0, 1, 2, 3)}
+
+
+def box_ends(boxes: _A, box_format: str) -> tuple[_A, _A]:
+    """Return where boxes (..., 4) begin and where they end, (..., 2) each, in array order."""
+    ordered = boxes[..., np.asarray(BOX_FORMATS[box_format])]
+    return ordered[..., :2], ordered[..., 2:]
 
 
 def coordinate_dtype(*dtypes: DTypeLike) -> Any:

@@ -10,15 +10,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
-from jaxwarp import _checks, _coords
+from jaxwarp import _checks, _coords, _small_matrix
 
 
 def affine_grid(
-    theta: ArrayLike, size: Sequence[int], align_corners: bool | None = False
-) -> jax.Array:
+    theta: Float[ArrayLike, "N n m"], size: Sequence[int], align_corners: bool | None = False
+) -> Float[Array, "N *out n"]:
     """Generate the sampling grid of a batch of affine maps.
 
     Args:
@@ -39,7 +40,8 @@ def affine_grid(
         ValueError: theta's shape does not fit size; size has no 3, 4 or 5 entries or
             one that is not positive.
 
-    Equals ``torch.nn.functional.affine_grid``, which has no one-axis form.
+    Equals ``torch.nn.functional.affine_grid``, which has no one-axis form, and which warns
+    where an axis has one pixel and align_corners is True: that pixel's centre is 0 in both.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,8 +55,8 @@ def affine_grid(
 
 
 def homography_grid(
-    theta: ArrayLike, size: Sequence[int], align_corners: bool | None = False
-) -> jax.Array:
+    theta: Float[ArrayLike, "N m m"], size: Sequence[int], align_corners: bool | None = False
+) -> Float[Array, "N *out n"]:
     """Generate the sampling grid of a batch of projective maps.
 
     A point is on or behind the horizon where its homogeneous coordinate is not
@@ -90,7 +92,9 @@ def homography_grid(
     return _homography_grid(theta, size[2:], align_corners)
 
 
-def flow_grid(flow: ArrayLike, align_corners: bool | None = False) -> jax.Array:
+def flow_grid(
+    flow: Float[ArrayLike, "N *out n"], align_corners: bool | None = False
+) -> Float[Array, "N *out n"]:
     """Turn a backward flow in pixels into a sampling grid.
 
     The output pixel at position p reads the input at p + flow(p) (backward warping).
@@ -122,7 +126,9 @@ def flow_grid(flow: ArrayLike, align_corners: bool | None = False) -> jax.Array:
     return _flow_grid(flow, align_corners)
 
 
-def compose_affine(outer: ArrayLike, inner: ArrayLike) -> jax.Array:
+def compose_affine(
+    outer: Float[ArrayLike, "N n m"], inner: Float[ArrayLike, "N n m"]
+) -> Float[Array, "N n m"]:
     """Compose two batches of affine maps: the result maps x to outer(inner(x)).
 
     As maps from output to input, warping with the result equals warping first by
@@ -151,7 +157,7 @@ def compose_affine(outer: ArrayLike, inner: ArrayLike) -> jax.Array:
     return _compose_affine(outer, inner)
 
 
-def invert_affine(theta: ArrayLike) -> jax.Array:
+def invert_affine(theta: Float[ArrayLike, "N n m"]) -> Float[Array, "N n m"]:
     """Invert a batch of affine maps.
 
     Args:
@@ -261,22 +267,6 @@ def _compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
 def _invert_affine(theta: jax.Array) -> jax.Array:
     theta = theta.astype(_coords.coordinate_dtype(theta.dtype))
     linear, shift = theta[..., :-1], theta[..., -1:]
-    inverse = _INVERSES[linear.shape[-1]](linear)
+    inverse = _small_matrix.inverse(linear)
     back = jnp.matmul(inverse, -shift, precision=lax.Precision.HIGHEST)
     return jnp.concatenate([inverse, back], axis=-1)
-
-
-def _inverse_2d(m: jax.Array) -> jax.Array:
-    (a, b), (c, d) = (jnp.moveaxis(m[..., i, :], -1, 0) for i in (0, 1))
-    adjugate = jnp.stack([jnp.stack([d, -b], axis=-1), jnp.stack([-c, a], axis=-1)], axis=-2)
-    return adjugate / (a * d - b * c)[..., None, None]
-
-
-def _inverse_3d(m: jax.Array) -> jax.Array:
-    x, y, z = (m[..., i, :] for i in range(3))
-    columns = [jnp.cross(y, z), jnp.cross(z, x), jnp.cross(x, y)]
-    return jnp.stack(columns, axis=-1) / jnp.sum(x * columns[0], axis=-1)[..., None, None]
-
-
-# Cofactors: for so small a matrix no factorisation is faster, and batches need no loop.
-_INVERSES = {1: lambda m: 1 / m, 2: _inverse_2d, 3: _inverse_3d}

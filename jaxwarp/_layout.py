@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxwarp import _checks
+
 
 class Layout(NamedTuple):
     """One of the two layouts; hashable, so that it can be a static argument."""
@@ -50,6 +52,14 @@ class Layout(NamedTuple):
         """Bring an array with channels behind all other axes into this layout."""
         return x if self.channels_last else jnp.moveaxis(x, -1, 1)
 
+    def batch_to_axis(self, x: jax.Array) -> jax.Array:
+        """Make a batch of one whose first axis but batch and channels is the batch of ``x``."""
+        return x[None] if self.channels_last else jnp.moveaxis(x, 0, 1)[None]
+
+    def batch_from_axis(self, x: jax.Array) -> jax.Array:
+        """Undo `batch_to_axis`."""
+        return x[0] if self.channels_last else jnp.moveaxis(x[0], 1, 0)
+
 
 def layout_of(channel_axis: Any) -> Layout:
     """Return the layout that ``channel_axis`` names, or raise if it is neither 1 nor -1."""
@@ -58,3 +68,15 @@ def layout_of(channel_axis: Any) -> Layout:
     if channel_axis not in (1, -1):
         raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis}")
     return Layout(channels_last=channel_axis == -1)
+
+
+def checked_images(
+    name: str, x: Any, layout: Layout, axes: int, spatial: str = "*spatial"
+) -> jax.Array:
+    """Return a batch of images with so many spatial axes, none of them empty, or raise."""
+    x = _checks.float_array(name, x)
+    described = layout.describe(spatial)
+    _checks.shape(name, x, f"{described} with {axes} spatial axes", x.ndim == axes + 2)
+    empty = any(isinstance(d, int) and d == 0 for d in layout.spatial(x.shape))
+    _checks.shape(name, x, f"{described} with no empty spatial axis", not empty)
+    return x

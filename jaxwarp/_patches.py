@@ -1,35 +1,37 @@
-"""Affine transforms of the patches of images that boxes cut out, written back in place."""
+"""Objects in images: warp the patches in boxes, cut boxes out, paste patches into boxes.
+
+What they compute is in `_objects`.
+"""
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Integer, Real
 
-from jaxwarp import _checks, _coords, _objects, _sampler
-from jaxwarp._layout import Layout, layout_of
-from jaxwarp._objects import Places
-from jaxwarp._sampler import Rule, SampleSpec, checked_rule
+from jaxwarp import _checks, _coords
+from jaxwarp._layout import checked_images, layout_of
+from jaxwarp._objects import arguments, warp
+from jaxwarp._objects import paste as pasting
+from jaxwarp._objects.crop import CropPlan, read_boxes
+from jaxwarp._sampler import checked_rule
 
 
 def patch_affine(
-    img: ArrayLike,
-    boxes: ArrayLike,
-    theta: ArrayLike,
-    obj_to_img: ArrayLike,
+    img: Float[ArrayLike, " N *axes"],
+    boxes: Integer[ArrayLike, "K 4"],
+    theta: Float[ArrayLike, "K 2 3"] | Float[ArrayLike, "K 6"],
+    obj_to_img: Integer[ArrayLike, " K"],
     *,
     box_format: str = "xyxy",
     order: str = "sequential",
     max_box: Sequence[int] | None = None,
-    valid: ArrayLike | None = None,
+    valid: Bool[ArrayLike, " K"] | None = None,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *axes"]:
     """Transform the patch of an image in each box by an affine map, and write it back.
 
     What this loop does, differentiable, and without a loop in Python or a program for
@@ -52,7 +54,7 @@ def patch_affine(
             the (clipped) box.
         obj_to_img: Integers (K,), which image each object belongs to.
         box_format: "xyxy" for (x1, y1, x2, y2), where x is a column and y a row, or
-            "loop" for (y1, x1, y2, x2): rows first, as in ``img[n, :, b[0]:b[2],
+            "yxyx" for (y1, x1, y2, x2): rows first, as in ``img[n, :, b[0]:b[2],
             b[1]:b[3]]``.
         order: "sequential": an object sees what earlier ones have written; or "layered":
             every object reads the original image. Where boxes overlap, the last wins.
@@ -95,94 +97,159 @@ def patch_affine(
                [ 8.,  9., 11., 10.],
                [12., 13., 15., 14.]], dtype=float32)
     """
-    channels_last = layout_of(channel_axis).channels_last
+    layout = layout_of(channel_axis)
     rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
-    columns = _COLUMNS[_checks.choice("box_format", box_format, _COLUMNS)]
-    layers = _LAYERS[_checks.choice("order", order, _LAYERS)]
-    img = _objects.images("img", img, channels_last)
-    corners = _objects.integers("boxes", boxes)
-    _checks.shape("boxes", corners, "(K, 4)", corners.ndim == 2 and corners.shape[1] == 4)
-    count = corners.shape[0]
-    theta = _checks.float_array("theta", theta)
-    holds = theta.shape in ((count, 6), (count, 2, 3))
-    _checks.shape("theta", theta, f"({count}, 6) or ({count}, 2, 3), one for each box", holds)
-    obj_to_img, valid = _objects.membership(obj_to_img, valid, img.shape[0], count)
-    spatial = _objects.spatial(img, channels_last)
-    known = _objects.concrete(corners, valid)
-    if known is not None:
-        first, last = _ends(known, columns, spatial, np)
-        known = np.maximum(last - first, 0)
-    bound = _objects.largest_box(max_box, known) or spatial
-    plan = _Plan(rule, columns, layers, tuple(map(min, bound, spatial)), channels_last)
-    return _patch_affine(img, corners, theta, obj_to_img, valid, plan)
+    box_format = _checks.choice("box_format", box_format, _coords.BOX_FORMATS)
+    order = _checks.choice("order", order, warp.LAYERS)
+    img = checked_images("img", img, layout, 2, "H, W")
+    boxes = arguments.integer_boxes(boxes)
+    theta = arguments.box_matrices(theta, boxes.shape[0])
+    obj_to_img, valid = arguments.membership(obj_to_img, valid, img.shape[0], boxes.shape[0])
+    spatial, known = layout.spatial(img.shape), arguments.concrete(boxes, valid)
+    sizes = None if known is None else warp.box_sizes(known, box_format, spatial)
+    bound = arguments.largest_box(max_box, sizes) or spatial
+    window = tuple(map(min, bound, spatial))
+    plan = warp.WarpPlan(rule, layout, box_format, order, window)
+    return warp.warp_boxes(img, boxes, theta, obj_to_img, valid, plan)
 
 
-# Which columns of a box are (first y, first x, last y, last x).
-_COLUMNS = {"xyxy": (1, 0, 3, 2), "loop": (0, 1, 2, 3)}
-# How many batches of images there are: layered, the one that is read stays as it was.
-_LAYERS = {"sequential": 1, "layered": 2}
+def crop_and_resize(
+    img: Float[ArrayLike, " N *axes"],
+    boxes: Real[ArrayLike, "K 4"],
+    obj_to_img: Integer[ArrayLike, " K"],
+    size: Sequence[int],
+    *,
+    valid: Bool[ArrayLike, " K"] | None = None,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    channel_axis: int = 1,
+) -> Float[Array, "K _ _ _"]:
+    """Crop a box out of an image for each object, and resize the crops to one size.
+
+    Every pixel of a crop is one sample of the image at its centre: a box much larger
+    than ``size`` is not smoothed. Crop to a multiple of the size and average for that.
+
+    Args:
+        img: Images (N, C, H, W), or (N, H, W, C) with ``channel_axis=-1``.
+        boxes: Floats or integers (K, 4): (x1, y1, x2, y2) in pixels of the image, with
+            pixel i covering [i, i + 1]. x2 < x1 flips the crop; x2 = x1 reads the same
+            column throughout. Boxes may reach over the image.
+        obj_to_img: Integers (K,), which image each object belongs to.
+        size: Height and width of the crops.
+        valid: Booleans (K,); the crop of an object that is not valid is zero.
+        mode: As in `grid_sample`.
+        padding_mode: What lies outside the image (not the box), as in `remap`.
+        channel_axis: 1 for torch's layout, -1 for Flax's.
+
+    Returns:
+        The crops (K, C, *size), or (K, *size, C) with ``channel_axis=-1``, in img's dtype.
+        Differentiable in img and boxes. Under a trace the crop of an object whose
+        ``obj_to_img`` is out of range is zero.
+
+    Raises:
+        TypeError: img is not a floating-point array; boxes are not real numbers;
+            obj_to_img are not integers; valid is not boolean; size is not two integers.
+        ValueError: Shapes that do not fit, an unknown mode or padding_mode; concrete
+            indices out of range, unless known not to be valid; together the images
+            have 2**31 pixels or more.
+
+    For torch the same is ``grid_sample(img[obj_to_img], affine_grid(t, (K, C, *size)))``
+    where t has the rows ((x2 - x1) / W, 0, (x1 + x2) / W - 1) and
+    (0, (y2 - y1) / H, (y1 + y2) / H - 1). As far as boxes keep half a pixel away from the
+    image's edges it is also
+
+    - ``torchvision.ops.roi_align(img, boxes, size, sampling_ratio=1, aligned=True)``; for
+      ``sampling_ratio=s`` crop to s times the size, and average s by s pixels;
+    - ``tf.image.crop_and_resize`` with boxes (y1, x1, y2, x2) in units of (H - 1, W - 1)
+      from first to last *centre*: with s = (x2 - x1) (W - 1) / (width - 1), its x1 and x2
+      are our x1 (W - 1) + (1 - s) / 2 and that plus s width.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> img = jnp.arange(16.0).reshape(1, 1, 4, 4)
+        >>> boxes = jnp.array([[1.0, 0.0, 3.0, 2.0], [4.0, 0.0, 0.0, 4.0]])
+        >>> crop_and_resize(img, boxes, jnp.array([0, 0]), (2, 2))[:, 0]
+        Array([[[ 1. ,  2. ],
+                [ 5. ,  6. ]],
+               [[ 4.5,  2.5],
+                [12.5, 10.5]]], dtype=float32)
+    """
+    layout = layout_of(channel_axis)
+    rule = checked_rule(mode, padding_mode, False, normalized=False)
+    img = checked_images("img", img, layout, 2, "H, W")
+    boxes = arguments.real_boxes(boxes)
+    obj_to_img, valid = arguments.membership(obj_to_img, valid, img.shape[0], boxes.shape[0])
+    size = _checks.output_size("size", size, (2,), "(height, width)")
+    _checks.pixel_count("img", (img.shape[0], *layout.spatial(img.shape)), "in all images")
+    return read_boxes(img, boxes, obj_to_img, valid, CropPlan(rule, layout, size))
 
 
-class _Plan(NamedTuple):
-    """The static arguments."""
+def paste(
+    canvas: Float[ArrayLike, " N *axes"],
+    patches: Float[ArrayLike, " K *patch_axes"],
+    boxes: Real[ArrayLike, "K 4"],
+    obj_to_img: Integer[ArrayLike, " K"],
+    *,
+    max_box: Sequence[int] | None = None,
+    valid: Bool[ArrayLike, " K"] | None = None,
+    mode: str = "bilinear",
+    channel_axis: int = 1,
+) -> Float[Array, " N *axes"]:
+    """Resize a patch to a box for each object, and paste them one after the other.
 
-    rule: Rule
-    columns: tuple[int, ...]
-    layers: int
-    window: tuple[Any, ...]
-    channels_last: bool
+    A patch covers the canvas, but at its rim it blends in: its outer half pixels lie
+    between the patch and what is around it, half of each on the box's edge. So the result
+    is continuous in the boxes, and its gradient sees the edges. With boxes of the patch's
+    own size at integers, and with "nearest", there is no rim.
 
+    Args:
+        canvas: Images (N, C, H, W), or (N, H, W, C) with ``channel_axis=-1``.
+        patches: Patches (K, C, h, w), or (K, h, w, C) with ``channel_axis=-1``.
+        boxes: Floats or integers (K, 4): (x1, y1, x2, y2) in pixels of the canvas, with
+            pixel i covering [i, i + 1]. x2 < x1 flips the patch; a box without extent, or
+            with NaN or infinite entries, does nothing. Boxes may reach over the canvas.
+        obj_to_img: Integers (K,), which image each object belongs to.
+        max_box: The largest (height, width) of a box: two static integers. Time and
+            memory grow with K times that. None means no bound, with the work of a whole
+            image per object, unless the boxes are concrete.
+        valid: Booleans (K,); an object that is not valid does nothing.
+        mode: As in `grid_sample`.
+        channel_axis: 1 for torch's layout, -1 for Flax's.
 
-def _ends(boxes: Any, columns: Sequence[int], spatial: Sequence[Any], xp: Any) -> tuple[Any, Any]:
-    """Return the first and the last (exclusive) pixel (y, x) of boxes clipped to the image."""
-    ends = boxes[:, xp.asarray(columns)]
-    limits = xp.asarray([spatial], np.int32)
-    return xp.clip(ends[:, :2], 0, limits), xp.clip(ends[:, 2:], 0, limits)
+    Returns:
+        The images, of canvas's shape and dtype. Differentiable in canvas, patches and
+        boxes. Reverse mode keeps what was in each object's window.
 
+        Under a trace, where values cannot raise: an object whose ``obj_to_img`` is out of
+        range does nothing; a box larger than ``max_box`` is NaN throughout.
 
-@partial(jax.jit, static_argnums=5)
-def _patch_affine(
-    img: jax.Array, boxes: jax.Array, theta: jax.Array, obj_to_img: jax.Array, valid: Any, plan: Any
-) -> jax.Array:
-    if 0 in (img.shape[0], boxes.shape[0]):
-        return img
-    spatial = _objects.spatial(img, plan.channels_last)
-    ends = _ends(boxes, plan.columns, spatial, jnp)
-    places = Places.within((img.shape[0], *spatial), obj_to_img, valid, *ends)
-    theta = theta.reshape(-1, 2, 3).astype(_coords.coordinate_dtype(img.dtype, theta.dtype))
-    draw = partial(_draw, plan=plan)
+    Raises:
+        TypeError: canvas or patches are not floating-point arrays; boxes are not real
+            numbers; obj_to_img are not integers; valid is not boolean; max_box is not
+            two integers.
+        ValueError: Shapes that do not fit; an unknown mode; concrete indices out of
+            range; concrete boxes larger than max_box. Objects that are known not to be
+            valid are not looked at.
 
-    def redraw(img: jax.Array, places: Places) -> jax.Array:
-        layers = (img,) * plan.layers
-        return _objects.redraw(layers, places, (theta,), plan.window, plan.channels_last, draw)
+    With its own black image for each mask this is detectron2's ``paste_masks_in_image``,
+    before the threshold: torch's ``grid_sample`` of the patch under the inverse of the
+    map in `crop_and_resize`. The alpha there is the same of a patch of ones.
 
-    if plan.window == spatial:
-        return redraw(img, places)
-    too_large = jnp.any(places.size > jnp.asarray([plan.window], jnp.int32), axis=1)
-    # Marked before, too: what is read from an unknown patch is unknown.
-    mark = partial(_objects.mark, places=places.only(too_large), channels_last=plan.channels_last)
-    return mark(redraw(mark(img), places.only(~too_large)))
-
-
-def _draw(
-    read: jax.Array,
-    under: jax.Array,
-    corner: jax.Array,
-    place: Places,
-    theta: jax.Array,
-    plan: _Plan,
-) -> jax.Array:
-    """Warp the patch at ``place`` in a window; what lies around it stays."""
-    size = jnp.maximum(place.size, 1)  # without pixels there are no coordinates
-    y, x = (
-        _coords.to_normalized(
-            (i - place.first[a]).astype(theta.dtype), size[a], plan.rule.align_corners
-        )
-        for a, i in enumerate(_objects.pixels(corner, plan.window))
-    )
-    grid = jnp.stack([t[0] * x[None] + (t[1] * y + t[2])[:, None] for t in theta], axis=-1)
-    spec = SampleSpec.plain(plan.rule, Layout(plan.channels_last), plan.window, read.dtype)
-    window = jnp.stack([place.first - corner, size], axis=-1).reshape(1, 1, 1, 2, 2)
-    warped = _sampler.pull(read, grid[None], spec, window)
-    inside = place.cover(corner, plan.window)[None]
-    return jnp.where(jnp.expand_dims(inside, spec.layout.channel_axis), warped, under)
+    Example:
+        >>> import jax.numpy as jnp
+        >>> canvas, patch = jnp.zeros((1, 1, 2, 4)), jnp.array([[[[1.0, 2.0]]]])
+        >>> boxes = jnp.array([[2.0, 0.0, 0.0, 1.0], [2.5, 1.0, 4.5, 2.0]])
+        >>> paste(canvas, jnp.tile(patch, (2, 1, 1, 1)), boxes, jnp.array([0, 0]))[0, 0]
+        Array([[2. , 1. , 0. , 0. ],
+               [0. , 0. , 0.5, 1.5]], dtype=float32)
+    """
+    layout = layout_of(channel_axis)
+    rule = checked_rule(mode, "zeros", False, normalized=False)
+    canvas = checked_images("canvas", canvas, layout, 2, "H, W")
+    boxes = arguments.real_boxes(boxes)
+    patches = arguments.patches_for(boxes, canvas, patches, layout)
+    obj_to_img, valid = arguments.membership(obj_to_img, valid, canvas.shape[0], boxes.shape[0])
+    known = arguments.concrete(boxes, valid)
+    sizes = None if known is None else pasting.box_sizes(known)
+    plan = pasting.PastePlan(rule, layout, arguments.largest_box(max_box, sizes))
+    return pasting.blend_patches(canvas, patches, boxes, obj_to_img, valid, plan)

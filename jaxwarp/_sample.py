@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import Layout, layout_of
@@ -17,14 +19,14 @@ from jaxwarp._sampler import Rule, SampleSpec, checked_rule
 
 
 def grid_sample(
-    input: ArrayLike,
-    grid: ArrayLike,
+    input: Float[ArrayLike, " N *axes"],
+    grid: Float[ArrayLike, "N *out n"],
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *result_axes"]:
     """Sample an image at normalised coordinates.
 
     Args:
@@ -43,15 +45,17 @@ def grid_sample(
 
     Returns:
         The samples (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, in the
-        input's dtype. Coordinates, weights and sums are at least float32. A NaN
+        input's dtype, also where the grid's is another (torch raises there). Coordinates,
+        weights and sums are in the wider dtype of both, at least float32. A NaN
         coordinate reads zero or, padded, pixel 0; an infinite one reads zero, the
         edge (border) or pixel 0 (reflection); neither has a gradient.
 
     Raises:
         TypeError: An operand is not a floating-point array; align_corners is not a
             bool; channel_axis is not an int.
-        ValueError: Shapes that do not fit, an empty spatial axis, an unknown mode or
-            padding_mode, a channel_axis that is neither 1 nor -1.
+        ValueError: Shapes that do not fit, an empty spatial axis, an image of 2**31
+            pixels or more, an unknown mode or padding_mode, a channel_axis that is
+            neither 1 nor -1.
 
     Equals ``torch.nn.functional.grid_sample`` in values and gradients.
 
@@ -67,13 +71,13 @@ def grid_sample(
 
 
 def remap(
-    input: ArrayLike,
-    positions: ArrayLike,
+    input: Float[ArrayLike, " N *axes"],
+    positions: Float[ArrayLike, "N *out n"],
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *result_axes"]:
     """Sample an image at pixel positions.
 
     Pixel (0, 0) has its centre at position (0, 0), as for OpenCV's ``remap``. There is
@@ -108,15 +112,15 @@ def remap(
 
 
 def splat(
-    values: ArrayLike,
-    grid: ArrayLike,
+    values: Float[ArrayLike, " N *values_axes"],
+    grid: Float[ArrayLike, "N *out n"],
     size: tuple[int, ...],
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *result_axes"]:
     """Add values to an image of zeros at normalised coordinates (forward warping).
 
     The adjoint of `grid_sample`: where that reads pixels with some weights, this adds

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxwarp._workarounds.varying_axes import varying_axes
+
 
 def let_compiler_place(
     f: Callable[..., jax.Array],
@@ -38,7 +40,7 @@ def vary_alike(args: Sequence[Any]) -> list[Any]:
 
     Only then does a transpose sum the cotangent of an operand that all devices share.
     """
-    varying = [_varying_axes(x) for x in args]
+    varying = [varying_axes(x) for x in args]
     union = frozenset().union(*varying)
     return [
         jax.lax.pcast(x, tuple(sorted(union - axes)), to="varying") if union - axes else x
@@ -49,9 +51,3 @@ def vary_alike(args: Sequence[Any]) -> list[Any]:
 def zeros(shape: Sequence[Any], like: jax.Array) -> jax.Array:
     """Make zeros of the dtype of ``like`` that vary over the mesh axes it varies over."""
     return vary_alike([jnp.zeros(shape, like.dtype), like])[0]
-
-
-def _varying_axes(x: Any) -> frozenset[str]:
-    aval = jax.typeof(x)
-    manual = getattr(aval, "mat", None)  # where jax 0.10.2 and later keep it
-    return aval.vma if manual is None else manual.varying

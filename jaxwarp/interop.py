@@ -15,17 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxwarp import _checks
+from jaxwarp._layout import layout_of
+from jaxwarp._workarounds.division import LEVELS
+from jaxwarp._workarounds.dlpack import copied
 
 if TYPE_CHECKING:
     import torch
     from flax import nnx
 
 __all__ = ["from_image", "from_torch", "load_state_dict", "to_image", "to_torch"]
-
-
-# What 8-bit levels mean. A table, because XLA divides by 255 by multiplying, which rounds
-# otherwise than the division that torch and NumPy do.
-_LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 # Images ----------------------------------------------------------------------
@@ -44,7 +42,7 @@ def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
         The batch of one picture.
 
     Raises:
-        TypeError: The pixels are neither uint8 nor floating point.
+        TypeError: The pixels are neither uint8 nor floating point; channel_axis is not an int.
         ValueError: image is not (H, W) or (H, W, C); channel_axis is not 1 or -1.
 
     Example:
@@ -52,17 +50,18 @@ def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
         >>> from_image(np.full((2, 3, 3), 255, np.uint8)).shape
         (1, 3, 2, 3)
     """
+    layout = layout_of(channel_axis)
     if not isinstance(image, jax.Array):
         image = np.asarray(image)
     if image.dtype == np.uint8:
-        pixels = jnp.asarray(_LEVELS)[image]
+        pixels = jnp.asarray(LEVELS)[image]
     elif jnp.issubdtype(image.dtype, jnp.floating):
         pixels = jnp.asarray(image)
     else:
         raise TypeError(f"image must have uint8 or floating-point pixels, got {image.dtype}")
     _checks.shape("image", pixels, "(H, W) or (H, W, C)", pixels.ndim in (2, 3))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return jnp.moveaxis(pixels[None], -1, _layout(channel_axis))
+    return layout.channels_from_end(pixels[None])
 
 
 def to_image(batch: jax.Array, *, dtype: Any = np.uint8, channel_axis: int = 1) -> jax.Array:
@@ -78,7 +77,8 @@ def to_image(batch: jax.Array, *, dtype: Any = np.uint8, channel_axis: int = 1) 
         The picture, (H, W, C); ``to_image(from_image(x))`` is x for uint8 x.
 
     Raises:
-        TypeError: batch is not floating point; dtype is neither uint8 nor floating point.
+        TypeError: batch is not floating point; dtype is neither uint8 nor floating point;
+            channel_axis is not an int.
         ValueError: batch is not a batch of one picture; channel_axis is not 1 or -1.
 
     Example:
@@ -86,22 +86,17 @@ def to_image(batch: jax.Array, *, dtype: Any = np.uint8, channel_axis: int = 1) 
         >>> to_image(jnp.full((1, 3, 2, 4), 0.5))[0, 0]
         Array([128, 128, 128], dtype=uint8)
     """
+    layout = layout_of(channel_axis)
     batch = _checks.float_array("batch", batch)
     rule = "a batch of one picture, (1, C, H, W) (or (1, H, W, C) for channel_axis=-1)"
     _checks.shape("batch", batch, rule, batch.ndim == 4 and batch.shape[0] == 1)
-    image = jnp.moveaxis(batch, _layout(channel_axis), -1)[0]
+    image = layout.channels_to_end(batch)[0]
     if jnp.issubdtype(dtype, jnp.floating):
         return image.astype(dtype)
     if np.dtype(dtype) != np.uint8:
         raise TypeError(f"dtype must be uint8 or floating point, got {np.dtype(dtype)}")
     levels = jnp.nan_to_num(jnp.clip(image.astype(jnp.float32), 0, 1)) * 255
     return jnp.round(levels).astype(jnp.uint8)
-
-
-def _layout(channel_axis: int) -> int:
-    if channel_axis not in (1, -1):
-        raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis!r}")
-    return channel_axis
 
 
 # Tensors ---------------------------------------------------------------------
@@ -149,8 +144,7 @@ def from_torch(tensor: torch.Tensor, *, copy: bool | None = None) -> jax.Array:
             f"tensor of dtype {tensor.dtype}, shape {tuple(tensor.shape)} and strides"
             f" {tensor.stride()} cannot be shared with JAX: copy=False was asked for"
         )
-    # jnp.from_dlpack(copy=True) shares all the same in jax 0.10.
-    return jnp.array(array, copy=True) if copy and shares else array
+    return copied(array) if copy and shares else array
 
 
 def to_torch(array: jax.Array, *, copy: bool | None = None) -> torch.Tensor:

@@ -60,8 +60,8 @@ def succeeds(child: subprocess.Popen) -> str:
 
 
 def test_four_devices():
-    """Run every test of `four_devices` in a process that has four."""
-    command = ["pytest", "-q", "-p", "no:cacheprovider", "parity_tests/four_devices.py"]
+    """Run every test of the folder `four_devices` in a process that has four."""
+    command = ["pytest", "-q", "-p", "no:cacheprovider", "parity_tests/four_devices"]
     with started(command, devices=4) as (child,):
         assert " passed" in succeeds(child)
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import jaxwarp
 from parity_tests.harness import cases, compare, jax_side, torch_side
@@ -125,3 +126,16 @@ def test_mixed_matrices_compose_in_the_higher_precision() -> None:
     mixed = jaxwarp.compose_affine(theta.astype("float32"), theta)
     expected = jaxwarp.compose_affine(theta.astype("float32").astype("float64"), theta)
     np.testing.assert_array_equal(mixed, expected)
+
+
+def test_a_wider_grid_leaves_the_images_dtype() -> None:
+    """Torch raises. The sample is that of a float64 image, rounded once."""
+    problem = cases.problem(Case("grid_sample", 2, "float64", "bilinear", "zeros"))
+    image, grid = problem.operands["input"].astype(np.float32), problem.operands["grid"]
+    ours = jaxwarp.grid_sample(image, grid)
+    exact = jaxwarp.grid_sample(image.astype(np.float64), grid)
+    np.testing.assert_array_equal(ours, exact.astype(np.float32))
+    with pytest.raises(RuntimeError, match="expected scalar type"):
+        torch.nn.functional.grid_sample(
+            torch.tensor(image), torch.tensor(grid), align_corners=False
+        )

@@ -78,31 +78,3 @@ def test_nothing_splats_to_nothing(shape) -> None:
     np.testing.assert_array_equal(
         jaxwarp.splat(np.ones(shape), grid, (4, 5)), np.zeros((*shape[:2], 4, 5))
     )
-
-
-VALUES, GRID = np.zeros((2, 3, 6), "float32"), np.zeros((2, 6, 2), "float32")
-WRONG = {
-    "list": ((VALUES.tolist(), GRID, (4, 5)), TypeError, "values must be a JAX or NumPy array"),
-    "int": ((VALUES.astype("int32"), GRID, (4, 5)), TypeError, "values must have a real floating"),
-    "grid_int": ((VALUES, GRID.astype("int32"), (4, 5)), TypeError, "grid must have a real float"),
-    "batch": ((VALUES, GRID[:1], (4, 5)), ValueError, "values and grid must have the same batch"),
-    "points": (
-        (VALUES[..., :5], GRID, (4, 5)),
-        ValueError,
-        r"values must be .*got shape \(2, 3, 5\)",
-    ),
-    "axes": ((VALUES, GRID, (4, 5, 6)), ValueError, "grid must hold 3 coordinates .* got 2"),
-    "no_axes": ((VALUES, GRID, ()), ValueError, "size must be"),
-    "empty": ((VALUES, GRID, (4, 0)), ValueError, r"size must hold positive integers.*\(4, 0\)"),
-    "float": ((VALUES, GRID, (4.0, 5)), TypeError, "size must hold integers only, got 4.0"),
-    "mode": ((VALUES, GRID, (4, 5), "cubic"), ValueError, "mode must be one of .* got 'cubic'"),
-    "padding": ((VALUES, GRID, (4, 5), "nearest", "wrap"), ValueError, "padding_mode must be one"),
-    "corners": ((VALUES, GRID, (4, 5), "nearest", "zeros", 1), TypeError, "align_corners must be"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_does_not_fit_is_rejected(name) -> None:
-    arguments, error, message = WRONG[name]
-    with pytest.raises(error, match=message):
-        jaxwarp.splat(*arguments)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxwarp import _checks, _coords, _sample, _sampler
-from jaxwarp._layout import layout_of
+from jaxwarp import _checks, _coords, _sampler
+from jaxwarp._layout import checked_images, layout_of
 from jaxwarp.nn._transforms import Transform, make_transform
 
 
@@ -84,8 +84,7 @@ class SpatialTransformer(nnx.Module):
         self.transform = make_transform(transform)
         # Pixel positions instead of normalised coordinates: see `_positions`.
         self.rule = _sampler.checked_rule(mode, padding_mode, align_corners, normalized=False)
-        self.channel_axis = channel_axis
-        self.channels_last = layout_of(channel_axis).channels_last
+        self.layout = layout_of(channel_axis)
         self.fixed_grid = None if size is None else self._grid_maker(size)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -106,18 +105,18 @@ class SpatialTransformer(nnx.Module):
             ValueError: x does not have the family's number of axes; localization does not
                 return (N, K).
         """
-        x = _checks.float_array("x", x)
-        layout = "(N, *spatial, C)" if self.channels_last else "(N, C, *spatial)"
-        axes = self.transform.ndim
-        _checks.shape("x", x, f"{layout} with {axes} spatial axes", x.ndim == axes + 2)
-        spatial = x.shape[1:-1] if self.channels_last else x.shape[2:]
+        x = checked_images("x", x, self.layout, self.transform.ndim)
+        spatial = self.layout.spatial(x.shape)
+        _checks.pixel_count("x", spatial)
         to_grid = self.fixed_grid or self._grid_maker(spatial)
         theta = self.transform.theta(self._params(x))
         grid = to_grid(theta)
         identity = jnp.asarray(self.transform.identity, theta.dtype)[None]
         home = to_grid(self.transform.theta(identity))
         positions = _positions(grid, home, spatial, self.rule.align_corners)
-        image = _sample.checked_sample(x, "grid", positions, self.rule, self.channel_axis)
+        spec = _sampler.SampleSpec.plain(self.rule, self.layout, spatial, x.dtype)
+        dtype = _coords.coordinate_dtype(x.dtype, positions.dtype)
+        image = _sampler.pull(x, positions.astype(dtype), spec)
         return Warped(image, grid, theta)
 
     def _params(self, x: jax.Array) -> jax.Array:
@@ -141,14 +140,14 @@ def _positions(
     Going through normalised coordinates rounds: pixel 3 of 28 would be read at 3.0000002.
     A pixel that stays at home is read exactly.
     """
-    positions = []
-    for i, size in enumerate(_coords.xyz_order(spatial)):
-        axis = grid.ndim - 2 - i
-        if grid.shape[axis] == size:
-            start = lax.broadcasted_iota(home.dtype, home.shape[:-1], axis)
+    positions, coordinates = [], _coords.xyz_order(range(len(spatial)))
+    for axis, size in enumerate(spatial):
+        i = coordinates[axis]
+        if grid.shape[1 + axis] == size:
+            start = lax.broadcasted_iota(home.dtype, home.shape[:-1], 1 + axis)
         else:
             start = _coords.to_pixels(home[..., i], size, align_corners)
         origin = _coords.to_pixels(jnp.zeros((), grid.dtype), size, align_corners)
         moved = _coords.to_pixels(grid[..., i] - home[..., i], size, align_corners) - origin
         positions.append(start + moved)
-    return jnp.stack(positions, axis=-1)
+    return jnp.stack(_coords.xyz_order(positions), axis=-1)

@@ -7,8 +7,8 @@ import jax
 from flax import nnx
 
 from jaxwarp import _checks
-from jaxwarp._tps import tps_grid
-from jaxwarp._tps_operator import ThinPlateOperator, tps_operator
+from jaxwarp._spline.operator import ThinPlateOperator
+from jaxwarp._splines import tps_grid, tps_operator
 from jaxwarp.nn._buffer import Buffer
 
 

@@ -43,7 +43,7 @@ def rows() -> Iterator[Row]:
 def row(scene: Scene, direction: str, order: str, max_box: tuple[int, int] | None) -> Row:
     """Make a scene's row in one direction."""
     img, boxes, theta, obj_to_img = _operands(scene)
-    warp = partial(jaxwarp.patch_affine, box_format="loop", max_box=max_box, order=order)
+    warp = partial(jaxwarp.patch_affine, box_format="yxyx", max_box=max_box, order=order)
     loop = partial(_loop, img, boxes.tolist(), theta, obj_to_img.tolist(), order)
     f, theirs = _forward(warp), loop
     if direction != "forward":

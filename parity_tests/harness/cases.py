@@ -1,9 +1,10 @@
 """The table of cases, and the numbers each of them is run on.
 
 A case names an operation and how it is asked for; `problem` turns it into arrays, always the
-same ones. Every lens of the suite (values, gradients, second derivatives, transformations)
-looks at this one table. Shapes are few and fixed because compiling is what takes the time:
-one program serves all kinds of positions that share a shape.
+same ones. The lenses that compare with torch (values, gradients, second derivatives,
+transformations) look at this one table. Splatting, and objects in images, whose windows have
+kinks of their own, are compared in files of theirs. Shapes are few and fixed because
+compiling is what takes the time: one program serves all kinds of positions that share a shape.
 """
 
 import dataclasses
@@ -113,6 +114,7 @@ GRID_CASES = [
         dtype=DTYPES,
     ),
     *_table(op=("compose_affine", "invert_affine"), axes=(1, 2, 3), dtype=DTYPES),
+    *_table(op=("tps_grid",), axes=(1, 2, 3), **_CORNERS, dtype=DTYPES),
 ]
 CASES = SAMPLE_CASES + GRID_CASES
 
@@ -238,7 +240,16 @@ def _invertible(case: Case, size, rng) -> dict[str, np.ndarray]:
     return {"theta": theta}
 
 
+def _control_points(case: Case, size, rng) -> dict[str, np.ndarray]:
+    """Points of a lattice, shaken: so far apart that the spline's system is well conditioned."""
+    lattice = np.stack(np.meshgrid(*[np.linspace(-1, 1, 3)] * case.axes), axis=-1)
+    target = lattice.reshape(1, -1, case.axes) + np.zeros((BATCH, 1, 1))
+    target = target + rng.uniform(-0.2, 0.2, target.shape)
+    return {"target": target, "source": target + 0.3 * rng.normal(size=target.shape)}
+
+
 _OPERANDS = {
+    "tps_grid": _control_points,
     "grid_sample": _sample_operands,
     "remap": _sample_operands,
     "affine_grid": _theta,

@@ -36,6 +36,7 @@ GRID_ULP = {
     "flow_grid": 16.0,
     "compose_affine": 16.0,
     "invert_affine": 64.0,
+    "tps_grid": 256.0,  # a linear system is solved
 }
 
 

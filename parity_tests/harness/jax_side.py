@@ -26,6 +26,10 @@ def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., 
         return lambda image, positions: f(image, positions, case.mode, case.padding, **layout)
     if case.op in ("affine_grid", "homography_grid"):
         return lambda theta: f(theta, (theta.shape[0], 1, *size), case.align_corners)
+    if case.op == "tps_grid":
+        return lambda target, source: f(
+            target, source, (target.shape[0], 1, *size), case.align_corners
+        )
     if case.op == "flow_grid":
         return lambda flow: f(flow, case.align_corners)
     return f

@@ -120,6 +120,28 @@ def flow_grid(flow, align_corners):
     return centers + torch.where(pixels > 0, flow / pixels.clamp(min=0.25), 0)
 
 
+def tps_grid(target, source, size, align_corners):
+    """The spline's system, solved for source itself, and the spline at torch's identity grid."""
+    batch, _, n = target.shape
+    affine = torch.cat([torch.ones_like(target[..., :1]), target], dim=-1)
+    none = torch.zeros(batch, n + 1, n + 1, dtype=target.dtype, device=target.device)
+    top = torch.cat([_tps_kernel(target, target), affine], dim=2)
+    bottom = torch.cat([affine.transpose(1, 2), none], dim=2)
+    right = torch.cat([source, none[..., :n]], dim=1)
+    weights = torch.linalg.solve(torch.cat([top, bottom], dim=1), right)
+    centers = affine_grid(_identity(batch, n, target), size, align_corners).reshape(batch, -1, n)
+    row = torch.cat([_tps_kernel(centers, target), torch.ones_like(centers[..., :1]), centers], 2)
+    return (row @ weights).reshape(batch, *size, n)
+
+
+def _tps_kernel(points, knots):
+    squared = ((points[:, :, None] - knots[:, None]) ** 2).sum(-1)
+    apart = squared > 0
+    s = torch.where(apart, squared, 1)
+    of_squared = {1: s**1.5, 2: 0.5 * s * s.log(), 3: -s.sqrt()}[knots.shape[-1]]
+    return torch.where(apart, of_squared, 0)
+
+
 def _identity(batch, n, like):
     eye = torch.eye(n, n + 1, dtype=like.dtype, device=like.device)
     return eye.expand(batch, n, n + 1)
@@ -151,6 +173,8 @@ def function(case: Case, size: tuple[int, ...]):
     if case.op in ("affine_grid", "homography_grid"):
         make = {"affine_grid": affine_grid, "homography_grid": homography_grid}[case.op]
         return lambda theta: make(theta, size, case.align_corners)
+    if case.op == "tps_grid":
+        return lambda target, source: tps_grid(target, source, size, case.align_corners)
     if case.op == "flow_grid":
         return lambda flow: flow_grid(flow, case.align_corners)
     return {"compose_affine": compose_affine, "invert_affine": invert_affine}[case.op]

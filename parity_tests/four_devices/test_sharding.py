@@ -1,7 +1,7 @@
-"""Sharding over four devices. `test_devices` runs this file where there are four.
+"""Sharding over four devices.
 
-On a machine without: ``XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m pytest
-parity_tests/four_devices.py``.
+By hand: ``XLA_FLAGS=--xla_force_host_platform_device_count=4 python -m pytest
+parity_tests/four_devices``.
 """
 
 import re

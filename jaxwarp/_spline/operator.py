@@ -14,7 +14,6 @@ one dot product however many control points there are and however badly they lie
 a spline fitted in float32 loses up to the condition number of its system.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 
 from jaxwarp import _checks, _coords
-from jaxwarp._tps import control_points, smoothing_scalar, spatial_size
-from jaxwarp._tps_kernel import affine_terms, frame, in_frame, kernel, require_fit, system
+from jaxwarp._spline.kernel import affine_terms, frame, in_frame, kernel, system
 
 # Rows of the matrix made at once: bounds the float64 workspace on the host.
 _ROWS_AT_ONCE = 4096
@@ -81,61 +78,18 @@ class ThinPlateOperator:
         _checks.shape("source", source, f"(N, {count}, {ndim}), like the operator's target", fits)
         if batch != 1:
             _checks.same_batch(target=self.target, source=source)
-        return _apply_operator(self, source)
+        return _apply(self, source)
 
 
-def tps_operator(
-    target: Any,
-    size: Sequence[int],
-    align_corners: bool | None = False,
-    *,
-    smoothing: float = 0.0,
+def make_operator(
+    target: jax.Array, spatial: tuple[int, ...], align_corners: bool, smoothing: float
 ) -> ThinPlateOperator:
-    """Precompute the sampling grid of thin-plate splines whose target points are fixed.
-
-    ``tps_operator(target, size)(source)`` is ``tps_grid(target, source, size)``, faster and, in
-    float32, far more exact: a single matmul. It is differentiable in the source points, and
-    takes prod(out) * T numbers of memory. Torch modules that keep the inverse of the spline's
-    matrix in a buffer do the same.
-
-    Args:
-        target: control points in the output, (N, T, n), or (1, T, n) to serve every
-            source, in normalised (x, y, z). Concrete: not an argument of a jitted function.
-        size: output size (N, C, *out), with n = len(out) spatial axes.
-        align_corners: where -1 and 1 are, the outer pixels' edges (False, None) or centres
-            (True); pass the same to `grid_sample`.
-        smoothing: number >= 0, see `tps_fit`.
-
-    Returns:
-        A `ThinPlateOperator`, of the target's dtype and at least float32.
-
-    Raises:
-        TypeError: an argument has the wrong type, or ``target`` is not concrete.
-        ValueError: shapes do not fit each other or ``size``, ``smoothing`` is negative, or the
-            target points determine no spline (see `tps_fit`).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from jaxwarp import tps_operator
-        >>> target = jnp.array([[[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]])
-        >>> to_grid = tps_operator(target, (1, 3, 2, 2))
-        >>> to_grid(target)[0, 0].tolist()
-        [[-0.5, -0.5], [0.5, -0.5]]
-    """
-    for name, x in {"target": target, "smoothing": smoothing}.items():
-        if isinstance(x, Tracer):
-            raise TypeError(f"{name} must be concrete, got {x}; tps_grid takes traced points")
-    # A module may build its buffers while it is itself being traced.
-    with jax.ensure_compile_time_eval():
-        target = control_points("target", target)
-        align_corners = _checks.flag("align_corners", align_corners)
-        spatial = spatial_size(size, target, shared=True)
-        require_fit(target, smoothing_scalar(smoothing).astype(target.dtype))
-        target = target.astype(_coords.coordinate_dtype(target.dtype))
-        base = _coords.identity_grid(spatial, align_corners, target.dtype)[None]
-        points = np.asarray(base, np.float64).reshape(-1, target.shape[2])
-        matrix = [_influence(points, t, float(smoothing)) for t in np.asarray(target)]
-        return ThinPlateOperator(base, jnp.asarray(np.stack(matrix)), target)
+    """Make the operator for checked, concrete target points (N or 1, T, n)."""
+    target = target.astype(_coords.coordinate_dtype(target.dtype))
+    base = _coords.identity_grid(spatial, align_corners, target.dtype)[None]
+    points = np.asarray(base, np.float64).reshape(-1, target.shape[2])
+    matrix = [_influence(points, t, smoothing) for t in np.asarray(target)]
+    return ThinPlateOperator(base, jnp.asarray(np.stack(matrix)), target)
 
 
 def _influence(points: np.ndarray, target: np.ndarray, smoothing: float) -> np.ndarray:
@@ -157,7 +111,7 @@ def _influence(points: np.ndarray, target: np.ndarray, smoothing: float) -> np.n
 
 
 @jax.jit
-def _apply_operator(operator: ThinPlateOperator, source: jax.Array) -> jax.Array:
+def _apply(operator: ThinPlateOperator, source: jax.Array) -> jax.Array:
     dtype = _coords.coordinate_dtype(operator.matrix.dtype, source.dtype)
     base, matrix, target = (
         x.astype(dtype) for x in (operator.base, operator.matrix, operator.target)

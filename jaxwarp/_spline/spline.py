@@ -7,6 +7,7 @@ it over points and batch without ever holding all kernel values.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from jaxwarp._linear_solve import solve
-from jaxwarp._tps_kernel import affine_terms, faults, frame, in_frame, kernel, system
+from jaxwarp import _coords
+from jaxwarp._spline.kernel import affine_terms, frame, in_frame, kernel, system
+from jaxwarp._spline.solve import solve
 
 # Kernel values held at once: enough to fill a GPU, few enough for a CPU's cache.
 _VALUES_AT_ONCE = 2**20
@@ -54,27 +56,40 @@ class ThinPlateSpline:
     affine: jax.Array
 
 
-def fit(target: jax.Array, source: jax.Array, smoothing: jax.Array) -> ThinPlateSpline:
-    """Fit checked control points (N or 1, T, n) and (N, T, n); NaN where there is no spline."""
+@jax.jit
+def fit_spline(
+    target: jax.Array, source: jax.Array, smoothing: jax.Array, fault: jax.Array
+) -> ThinPlateSpline:
+    """Fit control points (N or 1, T, n) and (N, T, n); NaN where the target has a ``fault``."""
     count, ndim = target.shape[1:]
     # The map does not depend on the frame, so neither do its derivatives.
     center, scale = lax.stop_gradient(jax.vmap(frame)(target))
     knots = (target - center[:, None]) / scale[:, None, None]
     matrix = jax.vmap(system)(knots, in_frame(smoothing, scale, ndim))
     displacement = jnp.pad(source - target, ((0, 0), (0, ndim + 1), (0, 0)))
-    solution = _solve(matrix, displacement)
-    singular = (faults(target, smoothing) > 0)[:, None, None]
-    solution = jnp.where(singular, jnp.nan, solution)
+    solution = solve(matrix, displacement)
+    solution = jnp.where((fault > 0)[:, None, None], jnp.nan, solution)
     return ThinPlateSpline(center, scale, knots, solution[:, :count], solution[:, count:])
 
 
-def _solve(matrix: jax.Array, right: jax.Array) -> jax.Array:
-    """Solve (N or 1, M, M) x = (N, M, n); one matrix is factored once for all right-hand sides."""
-    if matrix.shape[0] != 1:
-        return solve(matrix, right)
-    batch, rows, ndim = right.shape
-    columns = jnp.moveaxis(right, 0, 1).reshape(rows, batch * ndim)
-    return jnp.moveaxis(solve(matrix[0], columns).reshape(rows, batch, ndim), 1, 0)
+@jax.jit
+def map_points(spline: ThinPlateSpline, points: jax.Array) -> jax.Array:
+    """Map points (N, ..., n) through the spline."""
+    return everywhere(move, spline, points)
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def spline_grid(
+    target: jax.Array,
+    source: jax.Array,
+    smoothing: jax.Array,
+    fault: jax.Array,
+    spatial: tuple[Any, ...],
+    align_corners: bool,
+) -> jax.Array:
+    """Fit a spline and map every pixel centre through it, (N, *spatial, n)."""
+    centers = _coords.identity_grid(spatial, align_corners, target.dtype)
+    return everywhere(move, fit_spline(target, source, smoothing, fault), centers[None])
 
 
 def move(spline: ThinPlateSpline, point: jax.Array) -> jax.Array:

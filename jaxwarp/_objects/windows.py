@@ -20,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxwarp._sharding import vary_alike
+from jaxwarp._workarounds.fusion import in_a_branch
 
 
 def take(array: jax.Array, start: jax.Array, shape: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
@@ -48,13 +49,7 @@ def _take(array: jax.Array, start: jax.Array, *, shape: tuple[Any, ...]) -> list
 
 
 def _take_on_cpu(array: jax.Array, start: jax.Array, *, shape: tuple[Any, ...]) -> list[jax.Array]:
-    """Compute the slice in a branch, which is always taken, but XLA does not know that.
-
-    It would fuse the slice into everything that reads the window. Then some of it may
-    run after the array is updated, so in a loop XLA copies the whole array each time.
-    """
-    branch = partial(_slice, array, start, shape)
-    return [array, lax.cond(jnp.all(start >= 0), branch, lambda: jnp.zeros_like(branch()))]
+    return [array, in_a_branch(partial(_slice, array, start, shape), jnp.all(start >= 0))]
 
 
 def _slice(array: jax.Array, start: jax.Array, shape: tuple[Any, ...]) -> jax.Array:

@@ -1,0 +1,80 @@
+"""Call every public function with its signature checked: shapes by jaxtyping, the rest by beartype.
+
+Run as a program of its own, because checked signatures raise before our own checks do.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import TypeCheckError, install_import_hook
+
+PUBLIC = ("_grids", "_sample", "_splines", "_spline_geometry", "_patches")
+ROOMS = ("_spline", "_objects", "_small_matrix", "_coords", "_checks", "_layout", "_workarounds")
+
+with install_import_hook([f"jaxwarp.{m}" for m in (*PUBLIC, *ROOMS)], "beartype.beartype"):
+    import jaxwarp
+
+
+def samplers(axes: int, channel_axis: int) -> None:
+    spatial = (6, 5, 4)[:axes]
+    shape = (2, 3, *spatial) if channel_axis == 1 else (2, *spatial, 3)
+    image, points = jnp.ones(shape), jnp.zeros((2, 4, 3, axes))
+    values = jaxwarp.grid_sample(image, points, channel_axis=channel_axis)
+    jaxwarp.remap(image, points, channel_axis=channel_axis)
+    jaxwarp.splat(values, points, spatial, channel_axis=channel_axis)
+
+
+def grids(axes: int) -> None:
+    size = (2, 3, *(6, 5, 4)[:axes])
+    theta = jnp.tile(jnp.eye(axes, axes + 1), (2, 1, 1))
+    jaxwarp.affine_grid(theta, size)
+    jaxwarp.homography_grid(jnp.tile(jnp.eye(axes + 1), (2, 1, 1)), size)
+    jaxwarp.flow_grid(np.zeros((2, *size[2:], axes), np.float32))
+    jaxwarp.compose_affine(theta, jaxwarp.invert_affine(theta))
+
+
+def splines(axes: int) -> None:
+    target = jax.random.uniform(jax.random.key(0), (1, 6, axes))
+    source = jnp.tile(target, (2, 1, 1)) + 0.1
+    size = (2, 1, *(4, 3, 2)[:axes])
+    jaxwarp.tps_grid(target, source, size, smoothing=0.1)
+    jaxwarp.tps_operator(target, size)(source)
+    spline = jaxwarp.tps_fit(target, source, smoothing=np.float32(0.0))
+    points = jaxwarp.tps_apply(spline, source)
+    jaxwarp.tps_invert(spline, points)
+    jaxwarp.tps_jacobian_determinant(spline, points)
+    jaxwarp.bending_energy(spline)
+
+
+def objects(channel_axis: int) -> None:
+    image = jnp.ones((2, 3, 8, 9) if channel_axis == 1 else (2, 8, 9, 3))
+    boxes, theta = np.array([[0, 0, 4, 4], [2, 1, 5, 8]]), jnp.tile(jnp.eye(2, 3), (2, 1, 1))
+    owner, valid = np.array([0, 1]), np.array([True, False])
+    options = {"valid": valid, "channel_axis": channel_axis}
+    for maps in (theta, theta.reshape(2, 6)):
+        jaxwarp.patch_affine(image, boxes, maps, owner, **options)
+    crops = jaxwarp.crop_and_resize(image, boxes, owner, (3, 2), **options)
+    jaxwarp.paste(image, crops, boxes + 0.5, owner, **options)
+
+
+def is_checked() -> bool:
+    """Tell whether what is wrong is noticed before our own checks do."""
+    try:
+        jaxwarp.affine_grid(jnp.zeros((2, 3)), (2, 3, 4, 5))
+    except TypeCheckError:
+        return True
+    return False
+
+
+def main() -> None:
+    assert is_checked()
+    for axes in (1, 2, 3):
+        grids(axes)
+        splines(axes)
+    for channel_axis in (1, -1):
+        samplers(2, channel_axis)
+        objects(channel_axis)
+
+
+if __name__ == "__main__":
+    main()

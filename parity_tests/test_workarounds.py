@@ -1,0 +1,130 @@
+"""Every workaround is still needed: without it, the fault it avoids is there.
+
+When one of these tests fails, JAX has mended something. Delete the file in
+``jaxwarp/_workarounds`` that the test names, and the test.
+"""
+
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+import torch
+
+import jaxwarp
+from jaxwarp._objects import windows
+from jaxwarp._spline import kernel
+from jaxwarp._workarounds.division import LEVELS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_workaround_has_a_test() -> None:
+    files = {path.stem for path in (ROOT / "jaxwarp" / "_workarounds").glob("[a-z]*.py")}
+    assert {name.removeprefix("test_") for name in globals() if name.startswith("test_")} > files
+
+
+def test_division() -> None:
+    divided = jax.jit(lambda x: x.astype(jnp.float32) / 255)(jnp.arange(256, dtype=jnp.uint8))
+    assert (divided != LEVELS).any()
+
+
+def test_dlpack() -> None:
+    tensor = torch.zeros(100)
+    array = jnp.from_dlpack(tensor, copy=True)
+    tensor += 1
+    assert array[0] == 1
+
+
+def test_varying_axes() -> None:
+    """JAX before 0.10.2, where types say so elsewhere, is supported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (floor,) = [d.removeprefix("jax>=") for d in project["dependencies"] if d.startswith("jax>=")]
+    assert [int(n) for n in floor.split(".")] < [0, 10, 2]
+
+
+def copies_of_the_image(height: int) -> int:
+    """Count the copies of the whole image in the program of patch_affine's gradient on a CPU."""
+
+    def total(img, theta):
+        boxes, owner = jnp.zeros((5, 4), jnp.int32), jnp.zeros(5, jnp.int32)
+        return jaxwarp.patch_affine(img, boxes, theta, owner, max_box=(8, 8)).sum()
+
+    img, theta = jnp.ones((1, 1, height, 96), jnp.float32), jnp.ones((5, 6), jnp.float32)
+    program = jax.jit(jax.grad(total, argnums=(0, 1))).lower(img, theta).compile().as_text()
+    return len(re.findall(rf"f32\[1,1,{height},96\]\S* copy\(", program or ""))
+
+
+def test_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = copies_of_the_image(64)
+    monkeypatch.setattr(windows, "in_a_branch", lambda f, always: f())
+    assert copies_of_the_image(72) > copies  # of another size: nothing was compiled before
+
+
+def test_kernels_vanish_without_their_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a file, but a factor of each spline kernel: see `kernel.kernel`."""
+    formulas = kernel._OF_SQUARED_DISTANCE | {1: lambda s, safe, xp: safe * xp.sqrt(safe)}
+    monkeypatch.setattr(kernel, "_OF_SQUARED_DISTANCE", formulas)
+    target = jnp.asarray([[[-0.9], [0.1], [1.0]], [[-1.0], [-0.1], [0.8]]])
+
+    def systems(target):
+        center, scale = jax.lax.stop_gradient(jax.vmap(kernel.frame)(target))
+        knots = (target - center[:, None]) / scale[:, None, None]
+        return jax.vmap(kernel.system)(knots, jnp.zeros(2))
+
+    differentiated = jax.vjp(jax.jit(systems), target)[0]
+    assert jnp.abs(differentiated - systems(target)).max() > 0.5
+
+
+SEVERAL_BATCHES = """
+import jax, jax.numpy as jnp
+from jaxwarp._spline import solve
+
+for name in ("_factor", "_substitute", "_substitute_transposed"):
+    setattr(solve, name, getattr(solve, name).fun)  # as they are without the workaround
+
+import jaxwarp
+
+def total(sources):
+    grids = [jaxwarp.tps_grid(s[..., ::-1], s, (16, 1, 4, 4)) for s in sources]
+    return sum(jnp.sum(g**2) for g in grids)
+
+sources = jax.random.uniform(jax.random.key(0), (4, 16, 64, 2))
+step = jax.jit(jax.value_and_grad(total)).lower(sources).compile()
+print("compiled", flush=True)
+for _ in range(1000):
+    jax.block_until_ready(step(sources))
+"""
+
+
+def sleeps(pid: int) -> bool:
+    """Tell whether every thread of a process waits for something."""
+    states = [
+        stat.read_text().rpartition(")")[2] for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return all(state.split()[0] == "S" for state in states)
+
+
+def test_lapack() -> None:
+    """Batches of LAPACK calls in flight at once stop jaxlib's threads for good.
+
+    All of the program's threads sleep (Linux says so), and a hundred looks in a row see none
+    of them awake.
+    """
+    command = [sys.executable, "-c", SEVERAL_BATCHES]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "compiled\n"
+            asleep = 0
+            while asleep < 100 and child.poll() is None:
+                time.sleep(0.05)
+                asleep = asleep + 1 if sleeps(child.pid) else 0
+            assert child.poll() is None, "the program came to its end"
+        finally:
+            child.kill()
