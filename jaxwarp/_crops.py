@@ -40,7 +40,8 @@ def crop_and_resize(
         valid: Booleans (K,); the crop of an object that is not valid is zero.
         mode: As in `grid_sample`.
         padding_mode: What lies outside the image (not the box), as in `remap`.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The crops (K, C, *size), or (K, *size, C) with ``channel_axis=-1``, in img's dtype.

@@ -47,7 +47,8 @@ def paste(
             image per object, unless the boxes are concrete.
         valid: Booleans (K,); an object that is not valid does nothing.
         mode: As in `grid_sample`.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The images, of canvas's shape and dtype. Differentiable in canvas, patches and

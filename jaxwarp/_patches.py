@@ -64,7 +64,8 @@ def patch_affine(
         mode: As in `grid_sample`.
         padding_mode: As in `grid_sample`.
         align_corners: As in `grid_sample`.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The images, of img's shape and dtype. Coordinates, weights and sums are at least
@@ -82,7 +83,8 @@ def patch_affine(
             indices out of range; concrete boxes larger than max_box. Objects that are
             known not to be valid are not looked at.
 
-    Torch has only the loop, which autograd refuses (it works in place).
+    Torch has only the loop. Its autograd takes it if each patch is read through
+    ``.clone()``; without that it refuses, since the patch is then written over.
 
     Example:
         >>> import jax.numpy as jnp

@@ -115,6 +115,7 @@ def tps_grid(
     align_corners: bool | None = False,
     *,
     smoothing: Any = 0.0,
+    channel_axis: int = 1,
 ) -> jax.Array:
     """Make the sampling grid of the thin-plate spline from ``target`` to ``source`` points.
 
@@ -123,15 +124,20 @@ def tps_grid(
     Args:
         target: control points in the output, (N, T, n) or (1, T, n), in normalised (x, y, z).
         source: where they come from in the input, (N, T, n), in normalised (x, y, z).
-        size: output size (N, C, *out), with n = len(out) spatial axes (torch: `affine_grid`).
+        size: output size (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, with
+            n = len(out) spatial axes (torch: `affine_grid`).
         align_corners: where -1 and 1 are, the outer pixels' edges (False, None) or centres
             (True); pass the same to `grid_sample`.
         smoothing: scalar >= 0, see `tps_fit`.
+        channel_axis: where size has its channels: 1, the default of all functions, or -1,
+            that of all modules.
 
     Returns:
         The grid (N, *out, n), of the operands' dtype and at least float32; if source equals
         target, exactly the pixel centres. NaN in a batch element whose target points
-        determine no spline, under a trace; see `tps_fit`.
+        determine no spline, under a trace; see `tps_fit`. `grid_sample` reads zero there:
+        a picture that turns black, or with other paddings into a single colour, may mean
+        that. The guide has a check that works under ``jit``.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -147,7 +153,7 @@ def tps_grid(
     """
     target, source, smoothing = _operands(target, source, smoothing)
     align_corners = _checks.flag("align_corners", align_corners)
-    spatial = spatial_size(size, source)
+    spatial = spatial_size(size, source, channel_axis)
     require_fit(target, smoothing)
     return _grid(target, source, smoothing, spatial, align_corners)
 
@@ -204,15 +210,19 @@ def smoothing_scalar(value: Any) -> jax.Array:
     return scalar
 
 
-def spatial_size(size: Sequence[Any], points: jax.Array, shared: bool = False) -> tuple[Any, ...]:
+def spatial_size(
+    size: Sequence[Any], points: jax.Array, channel_axis: int, shared: bool = False
+) -> tuple[Any, ...]:
     """Return the spatial part of ``size``, checked against the control points it is for."""
-    size = _checks.output_size("size", size)
+    count, spatial = _checks.image_size("size", size, channel_axis)
     batch, _, ndim = points.shape
-    if len(size) != ndim + 2:
-        raise ValueError(f"size must have {ndim + 2} entries for {ndim}-D points, got {size}")
-    if batch != size[0] and not (shared and batch == 1):
-        raise ValueError(f"size must begin with the points' batch size {batch}, got {size}")
-    return size[2:]
+    if len(spatial) != ndim:
+        came = tuple(size)
+        raise ValueError(f"size must have {ndim + 2} entries for {ndim}-D points, got {came}")
+    if batch != count and not (shared and batch == 1):
+        came = tuple(size)
+        raise ValueError(f"size must begin with the points' batch size {batch}, got {came}")
+    return spatial
 
 
 def fitted(name: str, spline: Any) -> ThinPlateSpline:

@@ -90,6 +90,7 @@ def tps_operator(
     align_corners: bool | None = False,
     *,
     smoothing: float = 0.0,
+    channel_axis: int = 1,
 ) -> ThinPlateOperator:
     """Precompute the sampling grid of thin-plate splines whose target points are fixed.
 
@@ -101,10 +102,13 @@ def tps_operator(
     Args:
         target: control points in the output, (N, T, n), or (1, T, n) to serve every
             source, in normalised (x, y, z). Concrete: not an argument of a jitted function.
-        size: output size (N, C, *out), with n = len(out) spatial axes.
+        size: output size (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, with
+            n = len(out) spatial axes.
         align_corners: where -1 and 1 are, the outer pixels' edges (False, None) or centres
             (True); pass the same to `grid_sample`.
         smoothing: number >= 0, see `tps_fit`.
+        channel_axis: where size has its channels: 1, the default of all functions, or -1,
+            that of all modules.
 
     Returns:
         A `ThinPlateOperator`, of the target's dtype and at least float32.
@@ -124,12 +128,12 @@ def tps_operator(
     """
     for name, x in {"target": target, "smoothing": smoothing}.items():
         if isinstance(x, Tracer):
-            raise TypeError(f"{name} must be concrete, got {x}; tps_grid takes traced points")
+            raise TypeError(f"{name} must be concrete, got a traced one, which tps_grid takes")
     # A module may build its buffers while it is itself being traced.
     with jax.ensure_compile_time_eval():
         target = control_points("target", target)
         align_corners = _checks.flag("align_corners", align_corners)
-        spatial = spatial_size(size, target, shared=True)
+        spatial = spatial_size(size, target, channel_axis, shared=True)
         require_fit(target, smoothing_scalar(smoothing).astype(target.dtype))
         target = target.astype(_coords.coordinate_dtype(target.dtype))
         base = _coords.identity_grid(spatial, align_corners, target.dtype)[None]
