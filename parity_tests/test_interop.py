@@ -72,7 +72,7 @@ IN, OUT = interop.from_image, interop.to_image
 BAD_PICTURES = {
     "int pixels": (lambda: IN(np.zeros((2, 2, 3), int)), TypeError, "uint8 or floating"),
     "bool pixels": (lambda: IN(np.zeros((2, 2), bool)), TypeError, "uint8 or floating"),
-    "batch in": (lambda: IN(np.zeros((1, 3, 2, 2))), ValueError, r"\(H, W, C\), got shape"),
+    "5 axes in": (lambda: IN(np.zeros((1, 3, 2, 2, 1))), ValueError, r"\(N, H, W, C\), got shape"),
     "axis 0 in": (lambda: IN(np.zeros((2, 2, 3)), channel_axis=0), ValueError, "1 or -1"),
     "two out": (lambda: OUT(jnp.zeros((2, 3, 4, 4))), ValueError, "batch of one picture"),
     "no batch out": (lambda: OUT(jnp.zeros((3, 4, 4))), ValueError, "batch of one picture"),
