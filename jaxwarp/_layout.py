@@ -75,7 +75,8 @@ class Layout(NamedTuple):
 def layout_of(channel_axis: Any) -> Layout:
     """Return the layout that ``channel_axis`` names, or raise if it is neither 1 nor -1."""
     if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
-        came = repr(channel_axis) if isinstance(channel_axis, bool | str) else type(channel_axis)
+        is_plain = isinstance(channel_axis, bool | str)
+        came = repr(channel_axis) if is_plain else type(channel_axis).__name__
         raise TypeError(f"channel_axis must be the int 1 or -1, got {came}")
     if channel_axis not in (1, -1):
         raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis}")

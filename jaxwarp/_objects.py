@@ -22,7 +22,7 @@ from jaxwarp._windows import put, take
 
 def images(name: str, x: Any, channels_last: bool) -> jax.Array:
     """Return a checked batch of two-dimensional images."""
-    x = _checks.float_array(name, x)
+    x = _checks.image_array(name, x)
     layout = "(N, H, W, C)" if channels_last else "(N, C, H, W)"
     holds = x.ndim == 4 and 0 not in spatial(x, channels_last)
     _checks.shape(name, x, f"{layout} with no empty spatial axis", holds)
