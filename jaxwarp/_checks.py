@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -172,6 +173,8 @@ def plausible(name: str, dims: Sequence[Any], layout: Layout) -> None:
 def _dimension(name: str, d: Any) -> Any:
     if jax.export.is_symbolic_dim(d):
         return d
+    if isinstance(d, jax.core.Tracer):
+        raise TypeError(f"{name} must hold integers only, got a traced value (sizes are static)")
     if isinstance(d, bool | np.bool_ | jax.Array | np.ndarray):
         raise TypeError(f"{name} must hold integers only, got {describe(d)}")
     try:

@@ -148,6 +148,9 @@ def flow_grid(flow: ArrayLike, align_corners: bool | None = False) -> jax.Array:
 def _matrix_grid_arguments(
     op: str, theta: Any, size: Any, align_corners: Any, channel_axis: Any, homogeneous: int
 ) -> tuple[jax.Array, tuple[Any, ...], bool]:
+    order = f"{op}(theta, size, align_corners)"
+    if isinstance(theta, Sequence) and not isinstance(size, Sequence):
+        raise TypeError(f"theta must be an array and size integers: the order is {order}")
     theta = _checks.float_array("theta", theta)
     batch, spatial = _checks.image_size("size", size, channel_axis)
     n = len(spatial)
@@ -157,7 +160,6 @@ def _matrix_grid_arguments(
     _checks.shape("theta", theta, rule, holds, _checks.no_batch("theta", theta, 3))
     rule = f"of batch size {batch}, as size says"
     _checks.shape("theta", theta, rule, theta.shape[0] == batch)
-    order = f"{op}(theta, size, align_corners)"
     return theta, spatial, _checks.flag("align_corners", align_corners, order)
 
 

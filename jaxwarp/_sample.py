@@ -206,13 +206,13 @@ def _check_operands(
 
 
 def _advice(name: str, x: jax.Array, points_name: str, points: jax.Array, n: int) -> str:
-    """Guess why operands do not fit each other: swapped, or one without its batch axis."""
-    if x.shape[-1] == points.ndim - 2 != n and points.shape[-1] != points.ndim - 2:
+    """Guess why operands do not fit: order of arguments or axes, or a batch axis left out."""
+    coordinates = points.shape[-1]
+    if coordinates != n and points.shape[1:2] == (n,):
+        return f"coordinates are last: jnp.moveaxis({points_name}, 1, -1)"
+    if coordinates not in (n, n + 1) and x.shape[-1] == points.ndim - 2:
         return f"the order is {name}, {points_name}: are they swapped?"
-    lacking = {
-        name: points.shape[-1] == n + 1,
-        points_name: points.shape[-1] == n == points.ndim - 1,
-    }
+    lacking = {name: coordinates == n + 1, points_name: coordinates == n == points.ndim - 1}
     for which, lacks in lacking.items():
         if lacks:
             return f"{which} without its batch axis? {which}[None] is a batch of one"

@@ -6,7 +6,6 @@ gradient of every operand, and its lines are counted.
 """
 
 import re
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -147,9 +146,8 @@ def mistakes() -> list[tuple[str, str, str]]:
 
 def namespace() -> dict[str, Any]:
     """Return what every section starts with, and the names that the table explains."""
-    code: Callable[[str], Any] = lambda title: test_guide.SECTIONS[title]
     names = {"__name__": "mistakes"}
-    for _, _, right, both in code("Mistakes, and what is said"):
+    for _, _, right, both in test_guide.SECTIONS["Mistakes, and what is said"]:
         exec(compile(right or both, "mistakes", "exec"), names)
     return names
 
