@@ -221,7 +221,10 @@ def _advice(name: str, x: jax.Array, points_name: str, points: jax.Array, n: int
 
 def _splat_size(size: Any, values: jax.Array, grid: jax.Array, layout: Layout) -> tuple[Any, ...]:
     """Return the image's spatial size, which may be given within the image's whole size."""
-    spatial = _checks.spatial_size("size", size, grid.shape[-1], layout.channel_axis)
+    whole = f"(*spatial) or {layout.describe()}"
+    given = _checks.output_size("size", size, range(1, 6), whole)
+    axes = grid.shape[-1] if len(given) > 3 or len(given) == grid.shape[-1] + 2 else len(given)
+    spatial = _checks.spatial_size("size", size, axes, layout.channel_axis)
     if len(size) > len(spatial) and values.ndim == grid.ndim:
         kept = values.shape[0], layout.channels(values.shape)
         if (size[0], layout.channels(size)) != kept:

@@ -1,5 +1,6 @@
 """Warp images by a flow in pixels, which never becomes normalised coordinates."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ def warp_flow(
     input: ArrayLike,
     flow: ArrayLike,
     mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    padding_mode: str | Sequence[str] = "zeros",
     *,
     channel_axis: int = 1,
 ) -> jax.Array:

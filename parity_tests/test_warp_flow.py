@@ -28,7 +28,12 @@ def in_layout(x, channel_axis):
 @every_axes
 @pytest.mark.parametrize(
     ("padding", "dtype"),
-    list(zip(cases.PADDINGS, ("float32", "bfloat16", "float64"), strict=True)),
+    [
+        ("zeros", "float32"),
+        ("border", "bfloat16"),
+        ("reflection", "float64"),
+        ("wrap", "float32"),
+    ],
 )
 @pytest.mark.parametrize("mode", cases.MODES)
 def test_no_flow_changes_no_value(mode, padding, dtype, axes, channel_axis):
