@@ -213,7 +213,7 @@ _PAIRS = {"angle": False, "scale": False, "shear": True, "translate": True, "cen
 def _numbers(name: str, value: Any, batch: Any) -> Any:
     """Check a number, or a pair of them, for every picture or for each."""
     plain = isinstance(value, int | float | Sequence) and not isinstance(value, str)
-    array = np.asarray(value, float) if plain else _checks.numeric_array(name, value)
+    array: Any = np.asarray(value, float) if plain else _checks.numeric_array(name, value)
     last = (2,) if _PAIRS[name] else ()
     holds = array.shape in (last, (batch, *last))
     rule = f"(2,) or ({batch}, 2), listed (x, y)" if last else f"a number or ({batch},)"

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from jax.test_util import check_grads
+from kornia.geometry import transform as kornia
 from PIL import Image
 
 import jaxwarp
-
-kornia = pytest.importorskip("kornia").geometry.transform
 
 PICTURE = np.random.default_rng(0).random((2, 3, 24, 40))  # wider than high
 MOVES = {
@@ -225,7 +224,7 @@ def test_points_go_where_the_matrix_takes_them(n, homogeneous, align_corners):
     )
     make = jaxwarp.homography_grid if homogeneous else jaxwarp.affine_grid
     grid = make(theta, (1, 1, *out), align_corners)[0]
-    pixels = np.stack(np.indices(out)[::-1], -1)
+    pixels = np.moveaxis(np.indices(out)[::-1], 0, -1)
     back = np.concatenate([pixels, np.ones((*out, 1))], -1) @ np.linalg.inv(matrix).T
     expected = back[..., :n] / back[..., n:]
     for i, length in enumerate(size[::-1]):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,10 @@ import pytest
 import jaxwarp
 from jaxwarp.nn import LearnedTPSGrid, SpatialTransformer, TPSGrid, TPSTransform
 
-THETA = np.eye(2, 3)[None].repeat(2, 0) + np.random.default_rng(0).normal(0, 0.1, (2, 2, 3))
+THETA: Any = np.eye(2, 3)[None].repeat(2, 0) + np.random.default_rng(0).normal(0, 0.1, (2, 2, 3))
 TILT = np.concatenate([THETA, np.tile([[[0.0, 0.1, 1.0]]], (2, 1, 1))], 1)
 TARGET = np.random.default_rng(1).uniform(-1, 1, (2, 5, 2))
-SOURCE = TARGET + 0.1
+SOURCE: Any = TARGET + 0.1
 MAKERS = {
     "affine_grid": lambda size, **k: jaxwarp.affine_grid(THETA, size, **k),
     "homography_grid": lambda size, **k: jaxwarp.homography_grid(TILT, size, **k),
@@ -93,7 +94,7 @@ def test_where_no_batch_is_asked_for_either_kind_of_size_will_do():
         np.testing.assert_array_equal(module(TARGET, (2, 6, 9, 3))(SOURCE), wanted)
         whole = module(TARGET, (2, 3, 6, 9), channel_axis=1)
         np.testing.assert_array_equal(whole(SOURCE), wanted)
-    signal = np.array([[-1.0], [0.2], [1.0]])
+    signal: Any = np.array([[-1.0], [0.2], [1.0]])
     for size in ((7,), (1, 7, 3)):
         assert TPSGrid(signal, size)(signal[None]).shape == (1, 7, 1)
 
@@ -110,17 +111,17 @@ def test_a_transformer_takes_either_kind_of_size():
 # Nobody prints an array -------------------------------------------------------
 
 SECRET = 0.12345
-X = jnp.full((1, 2, 4, 5), SECRET)
-FLOW = jnp.full((1, 2, 4, 5), SECRET)
-GRID = jnp.full((1, 4, 5, 2), SECRET)
-POINTS = jnp.asarray(SECRET * np.random.default_rng(0).normal(size=(1, 5, 2)))
+X: Any = jnp.full((1, 2, 4, 5), SECRET)
+FLOW: Any = jnp.full((1, 2, 4, 5), SECRET)
+GRID: Any = jnp.full((1, 4, 5, 2), SECRET)
+POINTS: Any = jnp.asarray(SECRET * np.random.default_rng(0).normal(size=(1, 5, 2)))
 WRONG_ORDER = {
     "grid as mode": lambda: jaxwarp.grid_sample(X, GRID, GRID),
     "grid as padding": lambda: jaxwarp.grid_sample(X, GRID, "nearest", GRID),
     "grid as corners": lambda: jaxwarp.grid_sample(X, GRID, align_corners=GRID),
     "grid as channel axis": lambda: jaxwarp.grid_sample(X, GRID, channel_axis=GRID),
     "image as flow": lambda: jaxwarp.flow_grid(X, FLOW),
-    "mode as flow": lambda: jaxwarp.warp_flow(X, "bilinear", FLOW),
+    "flow as mode": lambda: jaxwarp.warp_flow(X, FLOW, FLOW),
     "size as list of arrays": lambda: jaxwarp.affine_grid(THETA, [X, X, X, X]),
     "size as array": lambda: jaxwarp.affine_grid(THETA, X),
     "swapped": lambda: jaxwarp.affine_grid(X.shape, THETA),
@@ -184,7 +185,7 @@ def test_help_opens_with_the_constructor(module, opens_with):
     import pydoc
 
     found = getattr(jaxwarp.nn, module)
-    text = pydoc.render_doc(found, renderer=pydoc.plaintext)
+    text = pydoc.plain(pydoc.render_doc(found))
     assert text.splitlines()[3].startswith(f" |  {module}{opens_with}")
 
     class Other(found):
