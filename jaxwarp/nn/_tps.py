@@ -89,7 +89,8 @@ class LearnedTPSGrid(nnx.Module):
     """Turn source points into a sampling grid, for target points that are learned too.
 
     As `TPSGrid`, but the target points are a parameter, so that the spline is fitted
-    anew in every call, in the precision of its operands.
+    anew in every call, in the precision of its operands. Where training drives them together
+    or onto one line there is no spline: the grid is NaN, which the sampler reads as black.
 
     Args:
         target: Initial control points in the output, (T, n) or (N, T, n); normalised,
