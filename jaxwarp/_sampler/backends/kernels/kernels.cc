@@ -84,14 +84,17 @@ void read_runs(const TileT& tile, const T* plane, Runs<TileT, T>& runs) {
   }
 }
 
-// What is outside reads zero, whatever is there: 0 * NaN would not.
+// What is outside is zero, whatever is there: 0 * NaN would not be.
+template <class T> inline T masked_number(T number, Mask<T> mask) {
+  Mask<T> bits;
+  std::memcpy(&bits, &number, sizeof(T));
+  bits &= mask;
+  std::memcpy(&number, &bits, sizeof(T));
+  return number;
+}
+
 template <class T> void mask_numbers(T* numbers, const Mask<T>* mask, int count) {
-  for (int i = 0; i < count; ++i) {
-    Mask<T> bits;
-    std::memcpy(&bits, numbers + i, sizeof(T));
-    bits &= mask[i];
-    std::memcpy(numbers + i, &bits, sizeof(T));
-  }
+  for (int i = 0; i < count; ++i) numbers[i] = masked_number(numbers[i], mask[i]);
 }
 
 // Calls f(channel, its runs) for every channel.
@@ -284,23 +287,40 @@ template <class T, Mode mode, int N> struct Splat {
           out[near.pixel[t]] += weights[near.place[t]] * values[p];
         }
       });
-    } else if (tile.masked) {
-      runs<true>(tile, values, out);
+    } else if (rows_collide(tile)) {
+      for (int r = 0; r < R; ++r) runs<1>(tile, r, values, out);
     } else {
-      runs<false>(tile, values, out);
+      runs<R>(tile, 0, values, out);
+    }
+  }
+
+  // Whether rows are a multiple of 4096 bytes apart. Processors compare only the lower bits of
+  // addresses at first: reading a pixel then waits for the one above it to be written.
+  static bool rows_collide(const TileT& tile) {
+    return R > 1 && tile.row[1] * int64_t(sizeof(T)) % 4096 == 0;
+  }
+
+  template <int rows> static void runs(const TileT& tile, int first, const T* values, T* out) {
+    if (tile.masked) {
+      add_runs<rows, true>(tile, first, values, out);
+    } else {
+      add_runs<rows, false>(tile, first, values, out);
     }
   }
 
   // Number by number: a run's second would often be the next run's first, and a processor waits
   // to read a pair of which it has just written one half.
-  template <bool masked> static void runs(const TileT& tile, const T* values, T* out) {
+  template <int rows, bool masked>
+  static void add_runs(const TileT& tile, int first, const T* values, T* out) {
     for (int p = 0; p < tile.count; ++p) {
-      T* to = out + tile.start[p];
       const T value = values[p];
-      for (int r = 0; r < R; ++r) {
+      for (int r = first; r < first + rows; ++r) {
+        T* to = out + tile.start[p] + tile.row[r];
         for (int k = 0; k < K; ++k) {
-          if (masked && !tile.mask[r][p * K + k]) continue;
-          to[tile.row[r] + k] += tile.weight[r][p * K + k] * value;
+          T part = tile.weight[r][p * K + k] * value;
+          // A lane outside adds zero to a pixel that is not its own: no branch to mispredict.
+          if (masked) part = masked_number(part, tile.mask[r][p * K + k]);
+          to[k] += part;
         }
       }
     }
@@ -330,20 +350,25 @@ template <class T, Mode mode, int N> struct Correlate {
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto values = points_of<const T>(call, call.values, image, first);
     Runs<TileT, T> dots;
-    for (int r = 0; r < R; ++r) {
-      for (int i = 0; i < tile.count * K; ++i) dots[r][i] = 0;
-    }
-    if (call.channels_last) {
+    if (call.channels_last || call.channels == 0) {
+      for (int r = 0; r < R; ++r) {
+        for (int i = 0; i < tile.count * K; ++i) dots[r][i] = 0;
+      }
       rows(tile, pixels, values, &dots[0][0]);
     } else {
       for_each_plane(tile, pixels, [&](int64_t channel, const Runs<TileT, T>& runs) {
-        dot_runs(tile, runs, values.plane(channel), dots);
+        if (channel == 0) {
+          dot_runs<true>(tile, runs, values.plane(channel), dots);
+        } else {
+          dot_runs<false>(tile, runs, values.plane(channel), dots);
+        }
       });
     }
     T* out = static_cast<T*>(call.out) + (image * call.points + first) * call.terms;
     for (int m = 0; m < call.terms; ++m) weigh_dots(builder, m, tile, dots, out + m, call.terms);
   }
 
+  template <bool begins>
   static void dot_runs(const TileT& tile, const Runs<TileT, T>& runs, const T* values,
                        Runs<TileT, T>& dots) {
     T lanes[P * K];
@@ -351,7 +376,9 @@ template <class T, Mode mode, int N> struct Correlate {
       for (int k = 0; k < K; ++k) lanes[p * K + k] = values[p];
     }
     for (int r = 0; r < R; ++r) {
-      for (int i = 0; i < tile.count * K; ++i) dots[r][i] += runs[r][i] * lanes[i];
+      for (int i = 0; i < tile.count * K; ++i) {
+        dots[r][i] = (begins ? T(0) : dots[r][i]) + runs[r][i] * lanes[i];
+      }
     }
   }
 
@@ -374,14 +401,12 @@ template <class T, Mode mode, int N> struct Correlate {
 
   static void weigh_dots(const TileBuilder<T, mode, N>& builder, int m, const TileT& tile,
                          const Runs<TileT, T>& dots, T* out, int stride) {
-    T factor[P], sums[P];
+    T factor[P], sums[P], row[P];
     for (int p = 0; p < tile.count; ++p) factor[p] = 1;
     builder.chain(m, tile, factor);
     const auto& lane = tile.axis[N - 1].weight[builder.order(m, N - 1)];
     for (int r = 0; r < R; ++r) {
-      T row[P];
-      for (int p = 0; p < tile.count; ++p) row[p] = factor[p];
-      builder.weigh_row(m, r, tile, row);
+      builder.weigh_row(m, r, tile, factor, row);
       const bool begins = r == 0;
       for (int p = 0; p < tile.count; ++p) {
         T dot = 0;

@@ -14,6 +14,9 @@
 
 #include "call.h"
 
+// Compiled once, not again wherever it is called: that would triple the time to compile.
+#define JAXWARP_ONCE __attribute__((noinline))
+
 namespace jaxwarp {
 namespace {
 
@@ -190,7 +193,8 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
   static constexpr int K = taps_of(mode), kLowest = mode == kBicubic ? -1 : 0;
   using Taps = AxisTaps<T, K, P>;
 
-  static void find(const T* g, int count, const Axis<T>& axis, unsigned orders, Taps& taps) {
+  JAXWARP_ONCE static void find(const T* g, int count, const Axis<T>& axis, unsigned orders,
+                                Taps& taps) {
     const bool shifted = orders == 1 ? place<false>(g, count, axis, orders, taps)
                                      : place<true>(g, count, axis, orders, taps);
     const bool within = axis.first >= 0 && int64_t(axis.first) + axis.size <= axis.length;
@@ -204,10 +208,7 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
     if (taps.odd) {
       find_pixels(whole, shift, count, axis, taps);
     } else {
-      for (int order = 0; order <= kMaxOrder; ++order) {
-        if (orders >> order & 1) shift_lanes(shift, count, taps.weight[order]);
-      }
-      mask_lanes(shift, count, taps.mask);
+      shift_lanes(shift, count, orders, taps);
     }
   }
 
@@ -264,7 +265,8 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
   }
 
   // Finds the whole pixel under each position, and by how much its lanes are shifted.
-  static void follow(const T* g, int count, const Axis<T>& axis, T* whole, int32_t* shift) {
+  JAXWARP_ONCE static void follow(const T* g, int count, const Axis<T>& axis, T* whole,
+                                  int32_t* shift) {
     const Where where(axis);
     for (int p = 0; p < count; ++p) {
       whole[p] = where.anchor(where.move(g[p * N]).position);
@@ -273,7 +275,8 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
     }
   }
 
-  static void weigh_lanes(const T* distance, int count, int order, T (&weight)[K][P]) {
+  JAXWARP_ONCE static void weigh_lanes(const T* distance, int count, int order,
+                                       T (&weight)[K][P]) {
     for (int p = 0; p < count; ++p) {
       T w[K];
       weigh<T, mode>(distance[p], order, w);
@@ -281,29 +284,34 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
     }
   }
 
-  static void shift_lanes(const int32_t* shift, int count, T (&weight)[K][P]) {
+  // Moves taps to the lanes where their pixels are, and masks the lanes that are left.
+  JAXWARP_ONCE static void shift_lanes(const int32_t* shift, int count, unsigned orders,
+                                       Taps& taps) {
     for (int p = 0; p < count; ++p) {
-      T moved[K];
       for (int lane = 0; lane < K; ++lane) {
-        moved[lane] = 0;
-        for (int k = 0; k < K; ++k) moved[lane] = shift[p] == lane - k ? weight[k][p] : moved[lane];
-      }
-      for (int lane = 0; lane < K; ++lane) weight[lane][p] = moved[lane];
-    }
-  }
-
-  static void mask_lanes(const int32_t* shift, int count, Mask<T> (&mask)[K][P]) {
-    for (int lane = 0; lane < K; ++lane) {
-      for (int p = 0; p < count; ++p) {
         const int32_t k = lane - shift[p];
-        mask[lane][p] = -Mask<T>((k >= 0) & (k < K));
+        taps.mask[lane][p] = -Mask<T>((k >= 0) & (k < K));
+      }
+    }
+    for (int order = 0; order <= kMaxOrder; ++order) {
+      if (!(orders >> order & 1)) continue;
+      auto& weight = taps.weight[order];
+      for (int p = 0; p < count; ++p) {
+        T moved[K];
+        for (int lane = 0; lane < K; ++lane) {
+          moved[lane] = 0;
+          for (int k = 0; k < K; ++k) {
+            moved[lane] = shift[p] == lane - k ? weight[k][p] : moved[lane];
+          }
+        }
+        for (int lane = 0; lane < K; ++lane) weight[lane][p] = moved[lane];
       }
     }
   }
 
   // Follows each tap by itself.
-  static void find_pixels(const T* whole, const int32_t* shift, int count, const Axis<T>& axis,
-                          Taps& taps) {
+  JAXWARP_ONCE static void find_pixels(const T* whole, const int32_t* shift, int count,
+                                       const Axis<T>& axis, Taps& taps) {
     const Axis<T> local = axis;
     const bool all = taps.scattered;
     for (int p = 0; p < count; ++p) taps.is_odd[p] = all || shift[p] != 0;

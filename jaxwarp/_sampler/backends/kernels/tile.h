@@ -66,7 +66,7 @@ template <class T, Mode mode, int N> class TileBuilder {
   explicit TileBuilder(const Call& call) : call_(call), orders_(orders_of(call)) {}
 
   // Looks at `count` points of an image from `first` on; they share a window.
-  void find(int64_t image, int64_t first, int count, TileT& tile) const {
+  JAXWARP_ONCE void find(int64_t image, int64_t first, int count, TileT& tile) const {
     const int64_t at = image * call_.points + first;
     const T* grid = static_cast<const T*>(call_.grid) + at * N;
     const int32_t* window = nullptr;
@@ -85,13 +85,16 @@ template <class T, Mode mode, int N> class TileBuilder {
       odd |= tile.axis[a].odd;
     }
     tile.odd_count = 0;
+    for (int a = 0; a < N && tile.masked; ++a) {
+      if (!tile.axis[a].masked) unmask(tile.axis[a], count);
+    }
     if (odd) list_odd(tile);
     if (!tile.scattered) find_starts(tile);
     if (tile.masked) find_masks(tile);
   }
 
   // Computes each neighbour's weight: of the terms together, scaled.
-  void weigh(int64_t image, int64_t first, TileT& tile) const {
+  JAXWARP_ONCE void weigh(int64_t image, int64_t first, TileT& tile) const {
     const T* scale = static_cast<const T*>(call_.scale);
     if (scale) scale += (image * call_.points + first) * call_.terms;
     if (is_plain()) return weigh_plainly(tile);
@@ -101,8 +104,7 @@ template <class T, Mode mode, int N> class TileBuilder {
       chain(m, tile, factor);
       for (int r = 0; r < R; ++r) {
         T row[P];
-        for (int p = 0; p < tile.count; ++p) row[p] = factor[p];
-        weigh_row(m, r, tile, row);
+        weigh_row(m, r, tile, factor, row);
         const auto& lane = tile.axis[N - 1].weight[order(m, N - 1)];
         T* __restrict weight = tile.weight[r];
         const bool begins = m == 0;
@@ -116,11 +118,12 @@ template <class T, Mode mode, int N> class TileBuilder {
     }
   }
 
-  // Multiplies by the weights of a row's taps on the axes before the last.
-  void weigh_row(int m, int r, const TileT& tile, T* row) const {
-    for (int a = N - 2; a >= 0; --a, r /= K) {
-      const T* weight = tile.axis[a].weight[order(m, a)][r % K];
-      for (int p = 0; p < tile.count; ++p) row[p] *= weight[p];
+  // Multiplies `factor` by the weights of a row's taps on the axes before the last.
+  void weigh_row(int m, int r, const TileT& tile, const T* factor, T* __restrict row) const {
+    const T* one = N > 1 ? tile.axis[0].weight[order(m, 0)][N == 3 ? r / K : r] : factor;
+    const T* two = N > 2 ? tile.axis[N - 2].weight[order(m, N - 2)][r % K] : factor;
+    for (int p = 0; p < tile.count; ++p) {
+      row[p] = N == 1 ? factor[p] : N == 2 ? factor[p] * one[p] : factor[p] * one[p] * two[p];
     }
   }
 
@@ -193,13 +196,13 @@ template <class T, Mode mode, int N> class TileBuilder {
     }
   }
 
-  static void find_masks(TileT& tile) {
-    for (int a = 0; a < N; ++a) {
-      auto& axis = tile.axis[a];
-      for (int k = 0; !axis.masked && k < K; ++k) {
-        for (int p = 0; p < tile.count; ++p) axis.mask[k][p] = ~Mask<T>(0);
-      }
+  static void unmask(AxisTaps<T, K, P>& axis, int count) {
+    for (int k = 0; k < K; ++k) {
+      for (int p = 0; p < count; ++p) axis.mask[k][p] = ~Mask<T>(0);
     }
+  }
+
+  static void find_masks(TileT& tile) {
     const auto& lane = tile.axis[N - 1].mask;
     for (int r = 0; r < R; ++r) {
       const Mask<T>* one = tile.axis[0].mask[N == 3 ? r / K : r % K];
