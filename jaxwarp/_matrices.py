@@ -75,14 +75,13 @@ def affine_matrix(
         shear = (shear, 0.0)
     if isinstance(translate, int | float) and translate == 0:
         translate = (0.0, 0.0)
-    width, height = _coords.xyz_order(spatial)
-    center = (width / 2, height / 2) if center is None else center
     given = {"angle": angle, "scale": scale, "shear": shear, "translate": translate}
-    arrays = [_numbers(name, x, batch) for name, x in {**given, "center": center}.items()]
+    given |= {} if center is None else {"center": center}
+    arrays = [_numbers(name, x, batch) for name, x in given.items()]
     dtypes = [x.dtype for x in arrays if isinstance(x, jax.Array) and _is_floating(x)]
     dtype = _coords.coordinate_dtype(*(dtypes or [jnp.result_type(float)]))
-    options = [jnp.asarray(x, dtype) for x in arrays]
-    return _matrix_algebra.affine_matrix(*options, batch, spatial, align_corners)
+    options = dict(zip(given, (jnp.asarray(x, dtype) for x in arrays), strict=True))
+    return _matrix_algebra.affine_matrix(options, batch, spatial, align_corners)
 
 
 def theta_from_pixels(
@@ -212,6 +211,9 @@ _PAIRS = {"angle": False, "scale": False, "shear": True, "translate": True, "cen
 
 def _numbers(name: str, value: Any, batch: Any) -> Any:
     """Check a number, or a pair of them, for every picture or for each."""
+    # Numbers, or a pair of them; also pairs of traced ones, as in translate=(x, y).
+    if isinstance(value, Sequence) and any(isinstance(x, jax.Array) for x in value):
+        value = jnp.asarray(value)
     plain = isinstance(value, int | float | Sequence) and not isinstance(value, str)
     array: Any = np.asarray(value, float) if plain else _checks.numeric_array(name, value)
     last = (2,) if _PAIRS[name] else ()

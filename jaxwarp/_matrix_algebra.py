@@ -56,37 +56,29 @@ _INVERSES = {1: lambda m: 1 / m, 2: _inverse_2d, 3: _inverse_3d}
 # To theta ---------------------------------------------------------------------
 
 
-@partial(jax.jit, static_argnums=(5, 6, 7))
+@partial(jax.jit, static_argnums=(1, 2, 3))
 def affine_matrix(
-    angle: jax.Array,
-    scale: jax.Array,
-    shear: jax.Array,
-    translate: jax.Array,
-    center: jax.Array,
-    batch: Any,
-    spatial: tuple[Any, ...],
-    align_corners: bool,
+    options: dict[str, jax.Array], batch: Any, spatial: tuple[Any, ...], align_corners: bool
 ) -> jax.Array:
     """Invert ``translate @ rotate @ scale @ shear_y @ shear_x`` about the center, by hand."""
-    sin, cos = _sin_cos(angle)
-    tan_x, tan_y = (jnp.tan(jnp.deg2rad(shear[..., i])) for i in (0, 1))
+    scale = options["scale"]
+    sin, cos = _sin_cos(options["angle"])
+    tan_x, tan_y = (jnp.tan(jnp.deg2rad(options["shear"][..., i])) for i in (0, 1))
     below = tan_y * cos - sin, tan_y * sin + cos
     above = cos + tan_x * below[0], sin + tan_x * below[1]
     every = [jnp.broadcast_to(entry / scale, (batch,)) for entry in (*above, *below)]
     linear = jnp.stack(every, axis=-1).reshape(batch, 2, 2)
     per_unit, middle = _frame(spatial, align_corners, linear.dtype)
-    # From the upper left corner, which is half a pixel before the first pixel's centre.
-    offset = center - 0.5 - (middle if center.ndim == 1 else middle[None])
-    offset, moved = (jnp.broadcast_to(x, (batch, 2)) for x in _both(offset, translate))
+    # The center counts from the corner, half a pixel before the first pixel's centre.
+    center, translate = (
+        jnp.broadcast_to(x if x.ndim == 2 else x[None], (batch, 2))
+        for x in (options.get("center", middle + 0.5), options["translate"])
+    )
+    offset = center - 0.5 - middle[None]
+    moved = offset + translate
     shift = offset - (linear * moved[:, None]).sum(-1)
     theta = jnp.concatenate([linear * per_unit[None, None], shift[..., None]], axis=-1)
     return theta / per_unit[None, :, None]
-
-
-def _both(offset: jax.Array, translate: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the offset, and it with the translation; each is (2,) or (N, 2)."""
-    a, b = (x if x.ndim == 2 else x[None] for x in (offset, translate))
-    return a, a + b
 
 
 def _sin_cos(degrees: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -145,6 +145,18 @@ def test_the_dtype_is_that_of_the_arrays(dtype, at_least_float32):
         assert jaxwarp.affine_matrix(PICTURE.shape, angle=3.0).dtype == jnp.float32
 
 
+def test_under_jit_numbers_may_be_traced_one_by_one():
+    @jax.jit
+    def theta(x, y, angle, scale):
+        move = {"translate": (x, 2.0), "shear": (y, x), "center": [x, y], "angle": angle}
+        return jaxwarp.affine_matrix(PICTURE.shape, **move, scale=scale)
+
+    expected = jaxwarp.affine_matrix(
+        PICTURE.shape, translate=(3.0, 2.0), shear=(5.0, 3.0), center=(3.0, 5.0), angle=7, scale=2
+    )
+    np.testing.assert_allclose(theta(3.0, 5.0, 7.0, 2.0), expected, atol=1e-12)
+
+
 def test_every_option_is_differentiable():
     values = [jnp.asarray(v) for v in (20.0, 1.3, (5.0, -4.0), (1.0, 2.0), (8.0, 9.0))]
 
