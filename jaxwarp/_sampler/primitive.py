@@ -34,7 +34,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxwarp._sampler.backends import choose
+from jaxwarp._sampler import placement
+from jaxwarp._sampler.backends import choose, portable
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import let_compiler_place, vary_alike
 
@@ -100,18 +101,24 @@ def _lower(
     spec: SampleSpec,
     names: tuple[str, ...],
 ) -> Any:
-    """Let a backend compute it: the platform's own, where the program is for one device."""
+    """Let a backend compute it: the platform's own, unless the program is for any platform."""
     avals: Any = dict(zip(names, ctx.avals_in, strict=True))
-    backend = choose(platform, op, avals, spec)
+    alone = placement.runs_by_itself(ctx)
+    exported = ctx.module_context.lowering_parameters.for_export
+    own = not exported and (alone or placement.can_be_cut(ctx))
+    backend = choose(platform if own else None, op, avals, spec)
 
     def compute(*args: Any) -> jax.Array:
         return getattr(backend, op)(dict(zip(names, args, strict=True)), spec)
 
+    if own and not alone and backend is not portable:
+        compute = placement.cut(compute, op, avals, spec)
     return mlir.lower_fun(compute, multiple_results=False)(ctx, *args)
 
 
 mlir.register_lowering(sample_p, _lower)
 mlir.register_lowering(sample_p, partial(_lower, platform="cpu"), platform="cpu")
+placement.wants_devices(sample_p)
 
 _jitted = jax.jit(sample_p.bind, static_argnames=("op", "spec", "names"))
 

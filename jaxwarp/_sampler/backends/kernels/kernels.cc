@@ -198,7 +198,7 @@ template <class T, Mode mode, int N> struct Sample {
                   int64_t first, TileT& tile) {
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto out = points_of<T>(call, call.out, image, first);
-    const bool copies = mode == kNearest && builder.is_plain();
+    const bool copies = mode == kNearest && !call.channels_last && builder.is_plain();
     if (!copies) builder.weigh(image, first, tile);
     if (call.channels_last) {
       rows(tile, pixels, out);
