@@ -1,12 +1,10 @@
 """Differentiable image warping for JAX: affine grids, grid sampling, thin-plate splines."""
 
-from jaxwarp._grids import (
-    affine_grid,
-    compose_affine,
-    flow_grid,
-    homography_grid,
-    invert_affine,
-)
+import importlib as _importlib
+import typing as _typing
+
+from jaxwarp._grids import affine_grid, flow_grid, homography_grid
+from jaxwarp._matrices import affine_matrix, compose_affine, invert_affine, theta_from_pixels
 from jaxwarp._patches import crop_and_resize, paste, patch_affine
 from jaxwarp._sample import grid_sample, remap, splat
 from jaxwarp._sampler import backend_of
@@ -14,11 +12,17 @@ from jaxwarp._spline.operator import ThinPlateOperator
 from jaxwarp._spline.spline import ThinPlateSpline
 from jaxwarp._spline_geometry import bending_energy, tps_invert, tps_jacobian_determinant
 from jaxwarp._splines import tps_apply, tps_fit, tps_grid, tps_operator
+from jaxwarp._warp_flow import warp_flow
+
+if _typing.TYPE_CHECKING:
+    from jaxwarp import interop as interop
+    from jaxwarp import nn as nn
 
 __all__ = [
     "ThinPlateOperator",
     "ThinPlateSpline",
     "affine_grid",
+    "affine_matrix",
     "backend_of",
     "bending_energy",
     "compose_affine",
@@ -31,10 +35,25 @@ __all__ = [
     "patch_affine",
     "remap",
     "splat",
+    "theta_from_pixels",
     "tps_apply",
     "tps_fit",
     "tps_grid",
     "tps_invert",
     "tps_jacobian_determinant",
     "tps_operator",
+    "warp_flow",
 ]
+
+# Imported when first asked for: the modules need flax.
+_LAZY = ("interop", "nn")
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name in _LAZY:
+        return _importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,93 +1,99 @@
 """Argument checks shared by every public function.
 
 Each check raises while tracing, before anything is computed, and its message
-names the argument, the rule and what came. Values that are only known at run
-time are never checked here: they have documented results instead.
+names the argument, the rule and what came, and what is likely to have been meant; never
+the contents of an array. Values that are only known at run time are never checked here:
+they have documented results instead.
 """
 
 import math
 import operator
+import sys
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
+
+from jaxwarp._layout import Layout, layout_of
+
+_ARRAYS = (jax.Array, np.ndarray, np.generic)
+
+
+def describe(value: Any) -> str:
+    """Name a value in an error: an array by its dtype and shape, anything else as Python does."""
+    if isinstance(value, _ARRAYS):
+        return f"an array of dtype {value.dtype} and shape {value.shape}"
+    if isinstance(value, bool | int | float | str | type(None)):
+        return repr(value)
+    if isinstance(value, tuple | list) and all(isinstance(v, int | float | str) for v in value):
+        return repr(value) if len(value) <= 8 else f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__
+
+
+def warn(message: str) -> None:
+    """Warn whoever called the package, whichever of its functions noticed."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxwarp":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+# Arrays -----------------------------------------------------------------------
 
 
 def float_array(name: str, x: Any) -> jax.Array:
     """Return ``x`` as a JAX array, or raise if it is not a real floating-point array."""
+    return _floating(name, numeric_array(name, x), "x.astype(jnp.float32)")
+
+
+def image_array(name: str, x: Any) -> jax.Array:
+    """Return the pixels ``x`` as a JAX array, or raise if they are not floating-point."""
     array = numeric_array(name, x)
+    return _floating(name, array, "x / 255, or jaxwarp.interop.from_image, for 8-bit pictures")
+
+
+def _floating(name: str, array: jax.Array, advice: str) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} must have a real floating-point dtype, got {array.dtype}")
+        hint = f" ({advice})" if jnp.issubdtype(array.dtype, jnp.integer) else ""
+        raise TypeError(f"{name} must have a real floating-point dtype, got {array.dtype}{hint}")
     return array
 
 
 def numeric_array(name: str, x: Any) -> jax.Array:
     """Return ``x`` as a JAX array, or raise if it is not an array at all."""
-    is_array = isinstance(x, jax.Array | np.ndarray | np.generic) or hasattr(x, "__jax_array__")
-    if not is_array:
-        raise TypeError(f"{name} must be a JAX or NumPy array, got {type(x).__name__}")
+    if not isinstance(x, _ARRAYS) and not hasattr(x, "__jax_array__"):
+        is_torch = type(x).__module__.partition(".")[0] == "torch"
+        advice = "; jaxwarp.interop.from_torch(x) makes it one" if is_torch else ""
+        kind = "a torch " * is_torch + type(x).__name__
+        raise TypeError(f"{name} must be a JAX or NumPy array, got {kind}{advice}")
     return jnp.asarray(x)
 
 
-def choice(name: str, value: Any, allowed: Collection[str]) -> str:
-    """Return ``value``, or raise if it is not one of the ``allowed`` names."""
-    if not isinstance(value, str) or value not in allowed:
-        names = ", ".join(repr(a) for a in allowed)
-        raise ValueError(f"{name} must be one of {names}, got {value!r}")
-    return value
-
-
-def flag(name: str, value: Any) -> bool:
-    """Return a bool argument; ``None`` means False, as it does for torch."""
-    if value is None:
-        return False
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be a bool (or None, meaning False), got {value!r}")
-    return bool(value)
-
-
-def output_size(
-    name: str, size: Any, lengths: Collection[int] = (3, 4, 5), layout: str = "(N, C, *spatial)"
-) -> tuple[Any, ...]:
-    """Return a size as a tuple of positive integers (or symbolic dimensions)."""
-    if not isinstance(size, Sequence) or isinstance(size, str | bytes):
-        raise TypeError(f"{name} must be a tuple or list of integers, got {type(size).__name__}")
-    if len(size) not in lengths:
-        counts = " or ".join(str(n) for n in lengths)
-        raise ValueError(f"{name} must be {layout} with {counts} entries, got {tuple(size)}")
-    dims = tuple(_dimension(name, d) for d in size)
-    if any(isinstance(d, int) and d <= 0 for d in dims):
-        raise ValueError(f"{name} must hold positive integers only, got {dims}")
-    return dims
-
-
-def _dimension(name: str, d: Any) -> Any:
-    if jax.export.is_symbolic_dim(d):
-        return d
-    if isinstance(d, bool | np.bool_ | jax.Array | np.ndarray):
-        raise TypeError(f"{name} must hold integers only, got {d!r}")
-    try:
-        return operator.index(d)
-    except TypeError:
-        raise TypeError(f"{name} must hold integers only, got {d!r}") from None
-
-
-def count(name: str, value: Any) -> int:
-    """Return a number of something, or raise if it is not an integer of at least 1."""
-    rule = f"{name} must be an integer of at least 1, got {value!r}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(rule)
-    if operator.index(value) < 1:
-        raise ValueError(rule)
-    return operator.index(value)
-
-
-def shape(name: str, x: jax.Array | np.ndarray, rule: str, holds: bool) -> None:
-    """Raise a ValueError that states the shape ``rule`` unless it ``holds``."""
+def shape(name: str, x: jax.Array | np.ndarray, rule: str, holds: bool, advice: str = "") -> None:
+    """Raise a ValueError that states the shape ``rule``, and ``advice``, unless it ``holds``."""
     if not holds:
-        raise ValueError(f"{name} must be {rule}, got shape {x.shape}")
+        hint = f" ({advice})" if advice else ""
+        raise ValueError(f"{name} must be {rule}, got shape {x.shape}{hint}")
+
+
+def no_batch(name: str, x: jax.Array, axes: int) -> str:
+    """Advise to add the batch axis to an array of ``axes`` axes that seems to lack it."""
+    return f"without its batch axis? {name}[None] is a batch of one" if x.ndim == axes - 1 else ""
+
+
+def same_batch(advice: str = "", **arrays: jax.Array) -> None:
+    """Raise unless every named array has the same leading (batch) size."""
+    sizes = {name: x.shape[0] for name, x in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        came = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        advice = advice or "to share one operand over a batch, use jax.vmap"
+        raise ValueError(
+            f"{' and '.join(sizes)} must have the same batch size, got: {came} ({advice})"
+        )
 
 
 def pixel_count(name: str, sizes: Sequence[Any], what: str = "in one image") -> None:
@@ -99,12 +105,110 @@ def pixel_count(name: str, sizes: Sequence[Any], what: str = "in one image") -> 
         )
 
 
-def same_batch(**arrays: jax.Array) -> None:
-    """Raise unless every named array has the same leading (batch) size."""
-    sizes = {name: x.shape[0] for name, x in arrays.items()}
-    if len(set(sizes.values())) > 1:
-        came = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise ValueError(
-            f"{' and '.join(sizes)} must have the same batch size, got: {came}"
-            " (to share one operand over a batch, use jax.vmap)"
+def images(name: str, x: Any, layout: Layout, axes: int, spatial: str = "*spatial") -> jax.Array:
+    """Return a batch of images with so many spatial axes, none of them empty, or raise."""
+    x = image_array(name, x)
+    described = layout.describe(spatial)
+    rule = f"{described} with {axes} spatial axes"
+    shape(name, x, rule, x.ndim == axes + 2, no_batch(name, x, axes + 2))
+    empty = any(isinstance(d, int) and d == 0 for d in layout.spatial(x.shape))
+    shape(name, x, f"{described} with no empty spatial axis", not empty)
+    return x
+
+
+# Options ----------------------------------------------------------------------
+
+
+def choice(name: str, value: Any, allowed: Collection[str]) -> str:
+    """Return ``value``, or raise if it is not one of the ``allowed`` names."""
+    if not isinstance(value, str) or value not in allowed:
+        names = ", ".join(repr(a) for a in allowed)
+        raise ValueError(f"{name} must be one of {names}, got {describe(value)}")
+    return value
+
+
+def flag(name: str, value: Any, order: str = "") -> bool:
+    """Return a bool argument; ``None`` means False, as it does for torch.
+
+    ``order`` says how the function is called, for those who gave it an array here.
+    """
+    if value is None:
+        return False
+    if not isinstance(value, bool | np.bool_):
+        hint = f" (the order is {order})" if order and isinstance(value, _ARRAYS) else ""
+        raise TypeError(
+            f"{name} must be a bool (or None, meaning False), got {describe(value)}{hint}"
         )
+    return bool(value)
+
+
+def count(name: str, value: Any) -> int:
+    """Return a number of something, or raise if it is not an integer of at least 1."""
+    rule = f"{name} must be an integer of at least 1, got {describe(value)}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(rule)
+    if operator.index(value) < 1:
+        raise ValueError(rule)
+    return operator.index(value)
+
+
+# Sizes ------------------------------------------------------------------------
+
+
+def output_size(
+    name: str, size: Any, lengths: Collection[int] = (3, 4, 5), layout: str = "(N, C, *spatial)"
+) -> tuple[Any, ...]:
+    """Return a size as a tuple of positive integers (or symbolic dimensions)."""
+    if not isinstance(size, Sequence) or isinstance(size, str | bytes):
+        advice = " (the size of an array x is x.shape)" if isinstance(size, _ARRAYS) else ""
+        kind = type(size).__name__
+        raise TypeError(f"{name} must be a tuple or list of integers, got {kind}{advice}")
+    dims = tuple(_dimension(name, d) for d in size)
+    if len(dims) not in lengths:
+        counts = " or ".join(str(n) for n in lengths)
+        raise ValueError(f"{name} must be {layout} with {counts} entries, got {dims}")
+    if any(isinstance(d, int) and d <= 0 for d in dims):
+        raise ValueError(f"{name} must hold positive integers only, got {dims}")
+    return dims
+
+
+def image_size(
+    name: str, size: Any, channel_axis: Any, lengths: Collection[int] = (3, 4, 5)
+) -> tuple[Any, tuple[Any, ...]]:
+    """Return batch and spatial sizes of (N, C, *spatial), or of the other layout."""
+    layout = layout_of(channel_axis)
+    dims = output_size(name, size, lengths, layout.describe())
+    plausible(name, dims, layout)
+    return dims[0], layout.spatial(dims)
+
+
+def spatial_size(name: str, size: Any, axes: int, channel_axis: Any) -> tuple[Any, ...]:
+    """Return the spatial sizes, given alone or within a whole image's."""
+    layout = layout_of(channel_axis)
+    dims = output_size(name, size, range(1, 6), f"(*spatial) or {layout.describe()}")
+    if len(dims) not in (axes, axes + 2):
+        whole = f"{layout.describe()} with {axes + 2}"
+        raise ValueError(f"{name} must be (*spatial) with {axes} entries, or {whole}, got {dims}")
+    if len(dims) == axes:
+        return dims
+    plausible(name, dims, layout)
+    return layout.spatial(dims)
+
+
+def plausible(name: str, dims: Sequence[Any], layout: Layout) -> None:
+    """Warn if sizes look as if the other layout were meant."""
+    if doubt := layout.doubt(dims):
+        warn(f"{name} is {tuple(dims)}: {doubt}")
+
+
+def _dimension(name: str, d: Any) -> Any:
+    if jax.export.is_symbolic_dim(d):
+        return d
+    if isinstance(d, jax.core.Tracer):
+        raise TypeError(f"{name} must hold integers only, got a traced value (sizes are static)")
+    if isinstance(d, bool | np.bool_ | jax.Array | np.ndarray):
+        raise TypeError(f"{name} must hold integers only, got {describe(d)}")
+    try:
+        return operator.index(d)
+    except TypeError:
+        raise TypeError(f"{name} must hold integers only, got {describe(d)}") from None

@@ -71,6 +71,16 @@ def to_normalized(p: jax.Array, size: Any, align_corners: bool) -> jax.Array:
     return (2 * p + 1 - extent) / extent
 
 
+def pixels_per_unit(size: Any, align_corners: bool, dtype: DTypeLike) -> jax.Array:
+    """Return how many pixels a step of 1 in the normalised coordinate is along one axis.
+
+    An axis of one pixel with ``align_corners=True`` has no scale. There every coordinate is
+    at the pixel, so that any scale will do; half a pixel is one that can be divided by.
+    """
+    extent = jnp.asarray(size, dtype)
+    return jnp.maximum(extent - 1, 1) / 2 if align_corners else extent / 2
+
+
 def pixel_centers(size: Any, align_corners: bool, dtype: DTypeLike) -> jax.Array:
     """Return the normalised coordinates of the ``size`` pixel centres of one axis, (size,)."""
     return to_normalized(jnp.arange(size, dtype=dtype), size, align_corners)

@@ -14,11 +14,15 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxwarp import _checks, _coords, _small_matrix
+from jaxwarp import _checks, _coords
 
 
 def affine_grid(
-    theta: Float[ArrayLike, "N n m"], size: Sequence[int], align_corners: bool | None = False
+    theta: Float[ArrayLike, "N n m"],
+    size: Sequence[int],
+    align_corners: bool | None = False,
+    *,
+    channel_axis: int = 1,
 ) -> Float[Array, "N *out n"]:
     """Generate the sampling grid of a batch of affine maps.
 
@@ -26,9 +30,12 @@ def affine_grid(
         theta: Matrices (N, n, n + 1) for n = 1, 2 or 3 spatial axes. Row i gives the
             i-th *input* coordinate (x, y, z) as an affine function of the *output*
             pixel's coordinates (x, y, z, 1); both are normalised.
-        size: The output's size (N, C, *spatial): a tuple, a list or a ``torch.Size``.
+        size: The output's size (N, C, *spatial), or (N, *spatial, C) with
+            ``channel_axis=-1``: a tuple, a list or a ``torch.Size``.
         align_corners: Whether -1 and 1 are the outer pixels' centres (True) or their
             outer edges (False, also None).
+        channel_axis: Where size has its channels: 1, the default of all functions, for
+            (N, C, *spatial), or -1, that of all modules, for (N, *spatial, C).
 
     Returns:
         Normalised input coordinates (N, *spatial, n), in theta's dtype, but at least
@@ -38,7 +45,8 @@ def affine_grid(
         TypeError: theta is not a floating-point array; size is not a sequence of
             integers; align_corners is not a bool.
         ValueError: theta's shape does not fit size; size has no 3, 4 or 5 entries or
-            one that is not positive.
+            one that is not positive. A warning says so if size looks as if the other
+            channel_axis were meant, as (8, 64, 64, 3) does for 1.
 
     Equals ``torch.nn.functional.affine_grid``, which has no one-axis form, and which warns
     where an axis has one pixel and align_corners is True: that pixel's centre is 0 in both.
@@ -50,12 +58,16 @@ def affine_grid(
         Array([[-0.5,  0.5],
                [-0.5,  0.5]], dtype=float32)
     """
-    theta, size, align_corners = _matrix_grid_arguments(theta, size, align_corners, homogeneous=0)
-    return _affine_grid(theta, size[2:], align_corners)
+    arguments = _matrix_grid_arguments("affine_grid", theta, size, align_corners, channel_axis, 0)
+    return _affine_grid(*arguments)
 
 
 def homography_grid(
-    theta: Float[ArrayLike, "N m m"], size: Sequence[int], align_corners: bool | None = False
+    theta: Float[ArrayLike, "N m m"],
+    size: Sequence[int],
+    align_corners: bool | None = False,
+    *,
+    channel_axis: int = 1,
 ) -> Float[Array, "N *out n"]:
     """Generate the sampling grid of a batch of projective maps.
 
@@ -69,8 +81,9 @@ def homography_grid(
         theta: Matrices (N, n + 1, n + 1) for n = 1, 2 or 3 spatial axes, acting on
             normalised *output* coordinates (x, y, z, 1); the result divided by its
             last entry is the normalised *input* coordinate.
-        size: The output's size (N, C, *spatial).
+        size: The output's size, as in `affine_grid`.
         align_corners: As in `affine_grid`.
+        channel_axis: As in `affine_grid`.
 
     Returns:
         Normalised input coordinates (N, *spatial, n), in theta's dtype, but at least
@@ -88,8 +101,10 @@ def homography_grid(
         >>> homography_grid(theta, (1, 1, 1, 3), align_corners=True)[0, 0, :, 0]
         Array([-2.        ,  0.        ,  0.6666667], dtype=float32)
     """
-    theta, size, align_corners = _matrix_grid_arguments(theta, size, align_corners, homogeneous=1)
-    return _homography_grid(theta, size[2:], align_corners)
+    arguments = _matrix_grid_arguments(
+        "homography_grid", theta, size, align_corners, channel_axis, 1
+    )
+    return _homography_grid(*arguments)
 
 
 def flow_grid(
@@ -97,7 +112,10 @@ def flow_grid(
 ) -> Float[Array, "N *out n"]:
     """Turn a backward flow in pixels into a sampling grid.
 
-    The output pixel at position p reads the input at p + flow(p) (backward warping).
+    The output pixel at position p reads the input at p + flow(p) (backward warping). To warp
+    an image rather use `warp_flow`: on their way through [-1, 1] whole-numbered positions
+    round to either side of the pixel, so that a flow of zero is not quite the identity, and
+    in its gradient some entries have the slope to the left of the pixel, some to the right.
 
     Args:
         flow: Displacements in pixels (N, *spatial, n), listed (x, y, z), for
@@ -118,90 +136,43 @@ def flow_grid(
         >>> flow_grid(one_to_the_right)[0, 0, :, 0]
         Array([-0.25,  0.25,  0.75,  1.25], dtype=float32)
     """
+    order = "flow_grid(flow, align_corners), without the image; warp_flow(input, flow) warps it"
+    align_corners = _checks.flag("align_corners", align_corners, order)
     flow = _checks.float_array("flow", flow)
-    align_corners = _checks.flag("align_corners", align_corners)
     axes = flow.ndim - 2
     holds = axes in (1, 2, 3) and flow.shape[-1] == axes and 0 not in flow.shape[1:-1]
-    _checks.shape("flow", flow, "(N, *spatial, n) with n = 1, 2 or 3 non-empty spatial axes", holds)
+    rule = "(N, *spatial, n) with n = 1, 2 or 3 non-empty spatial axes"
+    _checks.shape("flow", flow, rule, holds, _flow_advice(flow))
     return _flow_grid(flow, align_corners)
-
-
-def compose_affine(
-    outer: Float[ArrayLike, "N n m"], inner: Float[ArrayLike, "N n m"]
-) -> Float[Array, "N n m"]:
-    """Compose two batches of affine maps: the result maps x to outer(inner(x)).
-
-    As maps from output to input, warping with the result equals warping first by
-    ``outer`` and then warping that picture by ``inner``.
-
-    Args:
-        outer: Matrices (N, n, n + 1).
-        inner: Matrices (N, n, n + 1).
-
-    Returns:
-        Matrices (N, n, n + 1), in the operands' common dtype, but at least float32.
-
-    Raises:
-        TypeError: An operand is not a floating-point array.
-        ValueError: The shapes differ or are not (N, n, n + 1).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> shift = jnp.array([[[1.0, 2.0]]])
-        >>> double = jnp.array([[[2.0, 0.0]]])
-        >>> compose_affine(double, shift)
-        Array([[[2., 4.]]], dtype=float32)
-    """
-    outer, inner = _affine("outer", outer), _affine("inner", inner)
-    _checks.shape("inner", inner, f"the shape of outer, {outer.shape}", inner.shape == outer.shape)
-    return _compose_affine(outer, inner)
-
-
-def invert_affine(theta: Float[ArrayLike, "N n m"]) -> Float[Array, "N n m"]:
-    """Invert a batch of affine maps.
-
-    Args:
-        theta: Matrices (N, n, n + 1).
-
-    Returns:
-        Matrices (N, n, n + 1), in theta's dtype, but at least float32. A singular map
-        gives NaN or infinite entries in its own batch element only.
-
-    Raises:
-        TypeError: theta is not a floating-point array.
-        ValueError: theta is not (N, n, n + 1).
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> invert_affine(jnp.array([[[2.0, 4.0]]]))
-        Array([[[ 0.5, -2. ]]], dtype=float32)
-    """
-    return _invert_affine(_affine("theta", theta))
 
 
 # Checks ----------------------------------------------------------------------
 
 
 def _matrix_grid_arguments(
-    theta: Any, size: Any, align_corners: Any, homogeneous: int
+    op: str, theta: Any, size: Any, align_corners: Any, channel_axis: Any, homogeneous: int
 ) -> tuple[jax.Array, tuple[Any, ...], bool]:
+    order = f"{op}(theta, size, align_corners)"
+    if isinstance(theta, Sequence) and not isinstance(size, Sequence):
+        raise TypeError(f"theta must be an array and size integers: the order is {order}")
     theta = _checks.float_array("theta", theta)
-    size = _checks.output_size("size", size)
-    n = len(size) - 2
+    batch, spatial = _checks.image_size("size", size, channel_axis)
+    n = len(spatial)
     rows = n + homogeneous
     holds = theta.ndim == 3 and theta.shape[1:] == (rows, n + 1)
     rule = f"(N, {rows}, {n + 1}) for a size with {n} spatial axes"
-    _checks.shape("theta", theta, rule, holds)
-    rule = f"of batch size {size[0]}, as size says"
-    _checks.shape("theta", theta, rule, theta.shape[0] == size[0])
-    return theta, size, _checks.flag("align_corners", align_corners)
+    _checks.shape("theta", theta, rule, holds, _checks.no_batch("theta", theta, 3))
+    rule = f"of batch size {batch}, as size says"
+    _checks.shape("theta", theta, rule, theta.shape[0] == batch)
+    return theta, spatial, _checks.flag("align_corners", align_corners, order)
 
 
-def _affine(name: str, theta: Any) -> jax.Array:
-    theta = _checks.float_array(name, theta)
-    holds = theta.ndim == 3 and theta.shape[2] == theta.shape[1] + 1
-    _checks.shape(name, theta, "(N, n, n + 1)", holds)
-    return theta
+def _flow_advice(flow: jax.Array) -> str:
+    axes = flow.ndim - 2
+    if axes > 0 and flow.shape[1] == axes:
+        return f"move axis 1 to the end, jnp.moveaxis(flow, 1, -1), if that holds the {axes}"
+    lacks_batch = flow.ndim > 1 and flow.shape[-1] == flow.ndim - 1
+    return _checks.no_batch("flow", flow, flow.ndim + 1) if lacks_batch else ""
 
 
 # Formulas --------------------------------------------------------------------
@@ -252,21 +223,3 @@ def _flow_grid(flow: jax.Array, align_corners: bool) -> jax.Array:
         index = lax.broadcasted_iota(jnp.int32, flow.shape[:-1], axis).astype(flow.dtype)
         coordinates.append(_coords.to_normalized(index + flow[..., i], size, align_corners))
     return jnp.stack(coordinates, axis=-1)
-
-
-@jax.jit
-def _compose_affine(outer: jax.Array, inner: jax.Array) -> jax.Array:
-    dtype = _coords.coordinate_dtype(outer.dtype, inner.dtype)
-    outer, inner = outer.astype(dtype), inner.astype(dtype)
-    linear = outer[..., :-1]
-    product = jnp.matmul(linear, inner, precision=lax.Precision.HIGHEST)
-    return product.at[..., -1].add(outer[..., -1])
-
-
-@jax.jit
-def _invert_affine(theta: jax.Array) -> jax.Array:
-    theta = theta.astype(_coords.coordinate_dtype(theta.dtype))
-    linear, shift = theta[..., :-1], theta[..., -1:]
-    inverse = _small_matrix.inverse(linear)
-    back = jnp.matmul(inverse, -shift, precision=lax.Precision.HIGHEST)
-    return jnp.concatenate([inverse, back], axis=-1)

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxwarp import _checks
-
 
 class Layout(NamedTuple):
     """One of the two layouts; hashable, so that it can be a static argument."""
@@ -44,6 +42,27 @@ class Layout(NamedTuple):
         """Name the axes, for an error's text."""
         return f"({', '.join(self.arrange(batch, 'C', [spatial]))})"
 
+    def doubt(self, shape: Sequence[Any]) -> str | None:
+        """Say so if sizes look like the other layout's: 64 channels of 64 x 3 pixels.
+
+        Only where hardly anything else can be meant: pictures of 3 or 4 channels, or square
+        ones of 1, whose other axes are 16 or longer. Volumes of 3 slices do exist.
+        """
+        other = Layout(not self.channels_last)
+        spatial, few = other.spatial(shape), other.channels(shape)
+        if not all(isinstance(d, int) for d in shape) or not self._could_be_swapped(spatial):
+            return None
+        if min(spatial) < 16 or not (few in (3, 4) or (few == 1 and len(set(spatial)) == 1)):
+            return None
+        pixels = " x ".join(str(d) for d in self.spatial(shape))
+        return (
+            f"read as {self.describe()}, it has {self.channels(shape)} channels of {pixels}"
+            f" pixels; for {other.describe()} pass channel_axis={other.channel_axis}"
+        )
+
+    def _could_be_swapped(self, spatial: Sequence[Any]) -> bool:
+        return len(spatial) == 2 or (len(spatial) == 3 and not self.channels_last)
+
     def channels_to_end(self, x: jax.Array) -> jax.Array:
         """Move the channels of an array in this layout behind its other axes."""
         return x if self.channels_last else jnp.moveaxis(x, 1, -1)
@@ -64,19 +83,9 @@ class Layout(NamedTuple):
 def layout_of(channel_axis: Any) -> Layout:
     """Return the layout that ``channel_axis`` names, or raise if it is neither 1 nor -1."""
     if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
-        raise TypeError(f"channel_axis must be the int 1 or -1, got {channel_axis!r}")
+        is_plain = isinstance(channel_axis, bool | str)
+        came = repr(channel_axis) if is_plain else type(channel_axis).__name__
+        raise TypeError(f"channel_axis must be the int 1 or -1, got {came}")
     if channel_axis not in (1, -1):
         raise ValueError(f"channel_axis must be 1 or -1, got {channel_axis}")
     return Layout(channels_last=channel_axis == -1)
-
-
-def checked_images(
-    name: str, x: Any, layout: Layout, axes: int, spatial: str = "*spatial"
-) -> jax.Array:
-    """Return a batch of images with so many spatial axes, none of them empty, or raise."""
-    x = _checks.float_array(name, x)
-    described = layout.describe(spatial)
-    _checks.shape(name, x, f"{described} with {axes} spatial axes", x.ndim == axes + 2)
-    empty = any(isinstance(d, int) and d == 0 for d in layout.spatial(x.shape))
-    _checks.shape(name, x, f"{described} with no empty spatial axis", not empty)
-    return x

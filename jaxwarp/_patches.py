@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Integer, Real
 
 from jaxwarp import _checks, _coords
-from jaxwarp._layout import checked_images, layout_of
+from jaxwarp._layout import layout_of
 from jaxwarp._objects import arguments, warp
 from jaxwarp._objects import paste as pasting
 from jaxwarp._objects.crop import CropPlan, read_boxes
@@ -66,7 +66,8 @@ def patch_affine(
         mode: As in `grid_sample`.
         padding_mode: As in `grid_sample`.
         align_corners: As in `grid_sample`.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The images, of img's shape and dtype. Coordinates, weights and sums are at least
@@ -84,7 +85,8 @@ def patch_affine(
             indices out of range; concrete boxes larger than max_box. Objects that are
             known not to be valid are not looked at.
 
-    Torch has only the loop, which autograd refuses (it works in place).
+    Torch has only the loop. Its autograd takes it if each patch is read through
+    ``.clone()``; without that it refuses, since the patch is then written over.
 
     Example:
         >>> import jax.numpy as jnp
@@ -101,7 +103,7 @@ def patch_affine(
     rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
     box_format = _checks.choice("box_format", box_format, _coords.BOX_FORMATS)
     order = _checks.choice("order", order, warp.LAYERS)
-    img = checked_images("img", img, layout, 2, "H, W")
+    img = _checks.images("img", img, layout, 2, "H, W")
     boxes = arguments.integer_boxes(boxes)
     theta = arguments.box_matrices(theta, boxes.shape[0])
     obj_to_img, valid = arguments.membership(obj_to_img, valid, img.shape[0], boxes.shape[0])
@@ -139,7 +141,8 @@ def crop_and_resize(
         valid: Booleans (K,); the crop of an object that is not valid is zero.
         mode: As in `grid_sample`.
         padding_mode: What lies outside the image (not the box), as in `remap`.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The crops (K, C, *size), or (K, *size, C) with ``channel_axis=-1``, in img's dtype.
@@ -176,7 +179,7 @@ def crop_and_resize(
     """
     layout = layout_of(channel_axis)
     rule = checked_rule(mode, padding_mode, False, normalized=False)
-    img = checked_images("img", img, layout, 2, "H, W")
+    img = _checks.images("img", img, layout, 2, "H, W")
     boxes = arguments.real_boxes(boxes)
     obj_to_img, valid = arguments.membership(obj_to_img, valid, img.shape[0], boxes.shape[0])
     size = _checks.output_size("size", size, (2,), "(height, width)")
@@ -214,7 +217,8 @@ def paste(
             image per object, unless the boxes are concrete.
         valid: Booleans (K,); an object that is not valid does nothing.
         mode: As in `grid_sample`.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The images, of canvas's shape and dtype. Differentiable in canvas, patches and
@@ -245,7 +249,7 @@ def paste(
     """
     layout = layout_of(channel_axis)
     rule = checked_rule(mode, "zeros", False, normalized=False)
-    canvas = checked_images("canvas", canvas, layout, 2, "H, W")
+    canvas = _checks.images("canvas", canvas, layout, 2, "H, W")
     boxes = arguments.real_boxes(boxes)
     patches = arguments.patches_for(boxes, canvas, patches, layout)
     obj_to_img, valid = arguments.membership(obj_to_img, valid, canvas.shape[0], boxes.shape[0])

@@ -5,6 +5,7 @@ is their adjoint. What they compute is in `_sampler`.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -41,7 +42,8 @@ def grid_sample(
             about their outer edges without).
         align_corners: Whether -1 and 1 are the outer pixels' centres (True) or their
             outer edges (False, also None). Give the grid's maker the same.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The samples (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, in the
@@ -89,7 +91,8 @@ def remap(
             point, where to read the input. Any number of output axes.
         mode: As in `grid_sample`.
         padding_mode: As in `grid_sample` without ``align_corners``.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
         The samples (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, in the
@@ -114,7 +117,7 @@ def remap(
 def splat(
     values: Float[ArrayLike, " N *values_axes"],
     grid: Float[ArrayLike, "N *out n"],
-    size: tuple[int, ...],
+    size: Sequence[int],
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool | None = False,
@@ -132,15 +135,16 @@ def splat(
         values: What to add (N, C, *out), or (N, *out, C) with ``channel_axis=-1``.
         grid: Normalised coordinates (N, *out, n), listed (x, y, z): for each value,
             where in the image to add it.
-        size: The image's spatial size: n positive integers in array order, (H, W) or
-            (D, H, W).
+        size: The image's size, (N, C, *spatial) or (N, *spatial, C) as channel_axis says;
+            the spatial sizes alone, (H, W) or (D, H, W), will do.
         mode: As in `grid_sample`.
         padding_mode: As in `grid_sample`; with "zeros" what lands outside is lost.
         align_corners: As in `grid_sample`.
-        channel_axis: 1 for torch's layout, -1 for Flax's.
+        channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
+            that of all modules.
 
     Returns:
-        The image (N, C, *size), or (N, *size, C) with ``channel_axis=-1``, in the
+        The image (N, C, *spatial), or (N, *spatial, C) with ``channel_axis=-1``, in the
         values' dtype; sums are at least float32 and rounded once.
 
     Raises:
@@ -158,8 +162,8 @@ def splat(
     rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
     values, grid = _checks.float_array("values", values), _checks.float_array("grid", grid)
     layout = layout_of(channel_axis)
-    spatial = _checks.output_size("size", size, (1, 2, 3), "(*spatial,)")
     _checks.shape("grid", grid, "(N, *out, n)", grid.ndim >= 2)
+    spatial = _splat_size(size, values, grid, layout)
     holds = values.ndim == grid.ndim and layout.spatial(values.shape) == grid.shape[1:-1]
     rule_text = f"{layout.describe('*out')} for a grid of shape {grid.shape}"
     _checks.shape("values", values, rule_text, holds)
@@ -172,7 +176,7 @@ def splat(
 
 def checked_sample(input: Any, name: str, points: Any, rule: Rule, channel_axis: Any) -> jax.Array:
     """Sample ``input`` at ``points``, which errors call ``name``; check both."""
-    input = _checks.float_array("input", input)
+    input = _checks.image_array("input", input)
     points = _checks.float_array(name, points)
     layout = layout_of(channel_axis)
     rule_text = f"{layout.describe()} with 1, 2 or 3 spatial axes"
@@ -182,24 +186,54 @@ def checked_sample(input: Any, name: str, points: Any, rule: Rule, channel_axis:
     _check_operands("input", input, name, points, spatial)
     holds = not any(isinstance(d, int) and d == 0 for d in spatial)
     _checks.shape("input", input, f"{layout.describe()} with no empty spatial axis", holds)
+    _checks.plausible("input's shape", input.shape, layout)
     return _sample(input, points, rule, layout)
 
 
 def _check_operands(
     name: str, x: jax.Array, points_name: str, points: jax.Array, spatial: tuple[Any, ...]
 ) -> None:
-    _checks.same_batch(**{name: x, points_name: points})
     n = len(spatial)
+    advice = _advice(name, x, points_name, points, n)
+    _checks.same_batch(advice, **{name: x, points_name: points})
     if points.shape[-1] != n:
         raise ValueError(
             f"{points_name} must hold {n} coordinates on its last axis, one for each spatial"
             f" axis of the image, got {points.shape[-1]} (shape {points.shape})"
+            + (f" ({advice})" if advice else "")
         )
     pixels = [d for d in spatial if isinstance(d, int)]
     if len(pixels) == n and math.prod(pixels) >= 2**31:
         raise ValueError(
             f"{name} must hold fewer than 2**31 pixels in one image, got spatial size {spatial}"
         )
+
+
+def _advice(name: str, x: jax.Array, points_name: str, points: jax.Array, n: int) -> str:
+    """Guess why operands do not fit: order of arguments or axes, or a batch axis left out."""
+    coordinates = points.shape[-1]
+    if coordinates != n and points.shape[1:2] == (n,):
+        return f"coordinates are last: jnp.moveaxis({points_name}, 1, -1)"
+    if coordinates not in (n, n + 1) and x.shape[-1] == points.ndim - 2:
+        return f"the order is {name}, {points_name}: are they swapped?"
+    lacking = {name: coordinates == n + 1, points_name: coordinates == n == points.ndim - 1}
+    for which, lacks in lacking.items():
+        if lacks:
+            return f"{which} without its batch axis? {which}[None] is a batch of one"
+    return ""
+
+
+def _splat_size(size: Any, values: jax.Array, grid: jax.Array, layout: Layout) -> tuple[Any, ...]:
+    """Return the image's spatial size, which may be given within the image's whole size."""
+    whole = f"(*spatial) or {layout.describe()}"
+    given = _checks.output_size("size", size, range(1, 6), whole)
+    axes = grid.shape[-1] if len(given) > 3 or len(given) == grid.shape[-1] + 2 else len(given)
+    spatial = _checks.spatial_size("size", size, axes, layout.channel_axis)
+    if len(size) > len(spatial) and values.ndim == grid.ndim:
+        kept = values.shape[0], layout.channels(values.shape)
+        if (size[0], layout.channels(size)) != kept:
+            raise ValueError(f"size must have the batch and channels of {values.shape}, got {size}")
+    return spatial
 
 
 # Compiled ---------------------------------------------------------------------

@@ -104,6 +104,7 @@ def tps_grid(
     align_corners: bool | None = False,
     *,
     smoothing: float | Float[ArrayLike, ""] = 0.0,
+    channel_axis: int = 1,
 ) -> Float[Array, "N *out n"]:
     """Make the sampling grid of the thin-plate spline from ``target`` to ``source`` points.
 
@@ -112,15 +113,20 @@ def tps_grid(
     Args:
         target: control points in the output, (N, T, n) or (1, T, n), in normalised (x, y, z).
         source: where they come from in the input, (N, T, n), in normalised (x, y, z).
-        size: output size (N, C, *out), with n = len(out) spatial axes (torch: `affine_grid`).
+        size: output size (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, with
+            n = len(out) spatial axes (torch: `affine_grid`).
         align_corners: where -1 and 1 are, the outer pixels' edges (False, None) or centres
             (True); pass the same to `grid_sample`.
         smoothing: scalar >= 0, see `tps_fit`.
+        channel_axis: where size has its channels: 1, the default of all functions, or -1,
+            that of all modules.
 
     Returns:
         The grid (N, *out, n), of the operands' dtype and at least float32; if source equals
         target, exactly the pixel centres. NaN in a batch element whose target points
-        determine no spline, under a trace; see `tps_fit`.
+        determine no spline, under a trace; see `tps_fit`. `grid_sample` reads zero there:
+        a picture that turns black, or with other paddings into a single colour, may mean
+        that. The guide has a check that works under ``jit``.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -136,7 +142,7 @@ def tps_grid(
     """
     target, source, smoothing = arguments.fit_operands(target, source, smoothing)
     align_corners = _checks.flag("align_corners", align_corners)
-    spatial = arguments.spatial_size(size, source)
+    spatial = arguments.spatial_size(size, source, channel_axis)
     fault = refuse_degenerate(target, smoothing)
     return spline_grid(target, source, smoothing, fault, spatial, align_corners)
 
@@ -147,6 +153,7 @@ def tps_operator(
     align_corners: bool | None = False,
     *,
     smoothing: float = 0.0,
+    channel_axis: int = 1,
 ) -> ThinPlateOperator:
     """Precompute the sampling grid of thin-plate splines whose target points are fixed.
 
@@ -158,10 +165,13 @@ def tps_operator(
     Args:
         target: control points in the output, (N, T, n), or (1, T, n) to serve every
             source, in normalised (x, y, z). Concrete: not an argument of a jitted function.
-        size: output size (N, C, *out), with n = len(out) spatial axes.
+        size: output size (N, C, *out), or (N, *out, C) with ``channel_axis=-1``, with
+            n = len(out) spatial axes.
         align_corners: where -1 and 1 are, the outer pixels' edges (False, None) or centres
             (True); pass the same to `grid_sample`.
         smoothing: number >= 0, see `tps_fit`.
+        channel_axis: where size has its channels: 1, the default of all functions, or -1,
+            that of all modules.
 
     Returns:
         A `ThinPlateOperator`, of the target's dtype and at least float32.
@@ -181,11 +191,11 @@ def tps_operator(
     """
     for name, x in {"target": target, "smoothing": smoothing}.items():
         if isinstance(x, Tracer):
-            raise TypeError(f"{name} must be concrete, got {x}; tps_grid takes traced points")
+            raise TypeError(f"{name} must be concrete, got a traced one, which tps_grid takes")
     # A module may build its buffers while it is itself being traced.
     with jax.ensure_compile_time_eval():
         target = arguments.control_points("target", target)
         align_corners = _checks.flag("align_corners", align_corners)
-        spatial = arguments.spatial_size(size, target, shared=True)
+        spatial = arguments.spatial_size(size, target, channel_axis, shared=True)
         refuse_degenerate(target, arguments.smoothing_scalar(smoothing).astype(target.dtype))
         return make_operator(target, spatial, align_corners, float(smoothing))

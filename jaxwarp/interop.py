@@ -7,7 +7,7 @@ they need.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.core
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxwarp import _checks
-from jaxwarp._layout import layout_of
+from jaxwarp._layout import Layout, layout_of
 from jaxwarp._workarounds.division import LEVELS
 from jaxwarp._workarounds.dlpack import copied
 
@@ -26,24 +26,29 @@ if TYPE_CHECKING:
 __all__ = ["from_image", "from_torch", "load_state_dict", "to_image", "to_torch"]
 
 
+_CHANNELS_LAST = Layout(channels_last=True)
+
+
 # Images ----------------------------------------------------------------------
 
 
 def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
-    """Turn one picture (H, W, C) into a batch of one, (1, C, H, W).
+    """Turn a picture (H, W, C), or a batch of them, into the floats that everything here takes.
 
     Args:
-        image: Picture (H, W, C), or (H, W) for a single channel: a NumPy or JAX array, or
-            anything with ``__array__`` such as a PIL image. uint8 0..255 becomes float32
-            0..1; floating-point pixels keep their dtype and values.
-        channel_axis: 1 for torch's layout (1, C, H, W), -1 for Flax's (1, H, W, C).
+        image: Picture (H, W, C), or (H, W) for a single channel, or batch (N, H, W, C): a
+            NumPy or JAX array, or anything with ``__array__`` such as a PIL image. Channels
+            are last, as loaders of pictures have them. uint8 0..255 becomes float32 0..1;
+            floating-point pixels keep their dtype and values.
+        channel_axis: Of the result: 1, the default of all functions, for torch's layout
+            (N, C, H, W); -1, that of all modules, for Flax's (N, H, W, C).
 
     Returns:
-        The batch of one picture.
+        The batch; of one, for one picture.
 
     Raises:
         TypeError: The pixels are neither uint8 nor floating point; channel_axis is not an int.
-        ValueError: image is not (H, W) or (H, W, C); channel_axis is not 1 or -1.
+        ValueError: image is not (H, W), (H, W, C) or (N, H, W, C); channel_axis is not 1 or -1.
 
     Example:
         >>> import numpy as np
@@ -59,9 +64,13 @@ def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
         pixels = jnp.asarray(image)
     else:
         raise TypeError(f"image must have uint8 or floating-point pixels, got {image.dtype}")
-    _checks.shape("image", pixels, "(H, W) or (H, W, C)", pixels.ndim in (2, 3))
+    rule = "(H, W), (H, W, C) or (N, H, W, C)"
+    _checks.shape("image", pixels, rule, pixels.ndim in (2, 3, 4))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return layout.channels_from_end(pixels[None])
+    batch = pixels if pixels.ndim == 4 else pixels[None]
+    if _CHANNELS_LAST.doubt(batch.shape):
+        _checks.warn(f"image is {image.shape}: channels are to be last, (N, H, W, C)")
+    return layout.channels_from_end(batch)
 
 
 def to_image(batch: jax.Array, *, dtype: Any = np.uint8, channel_axis: int = 1) -> jax.Array:
@@ -190,21 +199,36 @@ def to_torch(array: jax.Array, *, copy: bool | None = None) -> torch.Tensor:
 # Weights ---------------------------------------------------------------------
 
 
+class IncompatibleKeys(NamedTuple):
+    """What had no counterpart when weights were loaded; torch's names.
+
+    Attributes:
+        missing_keys: What the module wanted and torch did not have.
+        unexpected_keys: What torch had and the module did not want.
+    """
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
 def load_state_dict(
     module: nnx.Module,
     state_dict: Mapping[str, Any],
     *,
-    flattened: Mapping[str, Sequence[int]] | None = None,
+    flattened: Mapping[str, Sequence[int] | None] | None = None,
     rename: Mapping[str, str] | None = None,
-) -> None:
+    strict: bool = True,
+) -> IncompatibleKeys:
     """Copy the weights of a torch module into an nnx module of the same architecture.
 
     Layers are matched by name: torch's ``encoder.0.weight`` goes to ``module.encoder``,
     whose layer 0 it is if that is an ``nnx.Sequential`` or ``nnx.List``. Weights are
     transposed as the layer needs (``Conv``, ``ConvTranspose``, ``Linear``, ``BatchNorm``,
     ``GroupNorm``, ``LayerNorm``, ``Embed``); parameters and buffers that a module holds
-    itself are copied under their own name. Values take the dtype of the variable they go
-    to. Either everything is loaded or, on an error, nothing.
+    itself are copied under their own name. What a module derives when it is built, such as
+    the matrix of `jaxwarp.nn.TPSGrid` (``Buffer(..., persistent=False)``), is not asked for.
+    Values take the dtype of the variable they go to. Either everything is loaded or, on an
+    error, nothing.
 
     What a ``state_dict`` does not hold must agree already: padding, strides, and
     ``epsilon`` (torch uses 1e-5 in every normalisation, Flax 1e-6 in ``LayerNorm`` and
@@ -215,14 +239,22 @@ def load_state_dict(
         state_dict: ``torch_module.state_dict()``, of tensors or of arrays.
         flattened: Torch names of the Linear layers that follow a flatten of a feature map,
             with the map's (C, *spatial) in torch's order: torch flattens (C, H, W), Flax
-            (H, W, C), so their columns need permuting. Leave it out if the nnx module
-            flattens channels first.
+            (H, W, C), so their columns need permuting. None instead of a shape says that
+            the nnx module flattens channels first, too. Where a Linear layer stands after
+            a convolution and nothing is said of it, a warning names it.
         rename: Torch prefixes and what they are called here, dotted; the longest fits.
+        strict: Whether everything must have its counterpart. If not, what has one is loaded;
+            what has one of another shape is an error all the same, as in torch.
+
+    Returns:
+        As torch: ``missing_keys``, what the module wanted, by its own names, and
+        ``unexpected_keys``, what torch had left over. Both are empty if strict.
 
     Raises:
-        TypeError: module is not an nnx module.
+        TypeError: module is not an nnx module; state_dict is not a mapping.
         ValueError: Names every key that is missing, left over or of the wrong shape, and
-            every entry of flattened or rename that fits nothing.
+            every entry of flattened or rename that fits nothing, or not what is known of
+            the shapes.
 
     Example:
         >>> import jax.numpy as jnp, torch
@@ -230,13 +262,25 @@ def load_state_dict(
         >>> layer = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
         >>> theirs = torch.nn.Linear(3, 2)
         >>> load_state_dict(layer, theirs.state_dict())
+        IncompatibleKeys(missing_keys=[], unexpected_keys=[])
         >>> bool((layer.kernel[...].T == from_torch(theirs.weight)).all())
         True
     """
+    from flax import nnx
+
     from jaxwarp.nn import _torch_weights
 
+    if not isinstance(module, nnx.Module):
+        order = "load_state_dict(module, torch_module.state_dict())"
+        kind = type(module).__name__
+        raise TypeError(f"module must be an nnx.Module, got {kind} (the order is {order})")
+    if not isinstance(state_dict, Mapping):
+        hint = " (its .state_dict() is one)" if hasattr(state_dict, "state_dict") else ""
+        kind = type(state_dict).__name__
+        raise TypeError(f"state_dict must map names to weights, got {kind}{hint}")
     weights = {key: _weight(value) for key, value in state_dict.items()}
-    _torch_weights.load(module, weights, flattened or {}, rename or {})
+    keys = _torch_weights.load(module, weights, flattened or {}, rename or {}, strict)
+    return IncompatibleKeys(*keys)
 
 
 def _weight(value: Any) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxwarp import _checks
-from jaxwarp._layout import Layout, checked_images
+from jaxwarp._layout import Layout
 
 
 def integers(name: str, x: Any) -> jax.Array | np.ndarray:
@@ -51,7 +51,7 @@ def box_matrices(theta: Any, count: Any) -> jax.Array:
 
 def patches_for(boxes: jax.Array, canvas: jax.Array, patches: Any, layout: Layout) -> jax.Array:
     """Return checked patches (K, C, h, w) or (K, h, w, C) for boxes of a canvas."""
-    patches = checked_images("patches", patches, layout, 2, "H, W")
+    patches = _checks.images("patches", patches, layout, 2, "H, W")
     count, channels = boxes.shape[0], layout.channels(canvas.shape)
     holds = (patches.shape[0], layout.channels(patches.shape)) == (count, channels)
     wanted = f"{count} patches, one for each box, with {channels} channels"

@@ -51,7 +51,7 @@ def can_be_cut(ctx: Any) -> bool:
     context = ctx.module_context.axis_context
     mesh = getattr(context, "abstract_mesh", None)
     named = mesh is not None and not mesh.empty and bool(getattr(context, "device_assignment", ()))
-    return named and jax.config.jax_use_shardy_partitioner
+    return named and bool(getattr(jax.config, "jax_use_shardy_partitioner", False))
 
 
 def cut(

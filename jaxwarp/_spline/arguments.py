@@ -44,15 +44,19 @@ def smoothing_scalar(value: Any) -> jax.Array:
     return scalar
 
 
-def spatial_size(size: Sequence[Any], points: jax.Array, shared: bool = False) -> tuple[Any, ...]:
+def spatial_size(
+    size: Sequence[Any], points: jax.Array, channel_axis: int, shared: bool = False
+) -> tuple[Any, ...]:
     """Return the spatial part of ``size``, checked against the control points it is for."""
-    size = _checks.output_size("size", size)
+    count, spatial = _checks.image_size("size", size, channel_axis)
     batch, _, ndim = points.shape
-    if len(size) != ndim + 2:
-        raise ValueError(f"size must have {ndim + 2} entries for {ndim}-D points, got {size}")
-    if batch != size[0] and not (shared and batch == 1):
-        raise ValueError(f"size must begin with the points' batch size {batch}, got {size}")
-    return size[2:]
+    if len(spatial) != ndim:
+        came = tuple(size)
+        raise ValueError(f"size must have {ndim + 2} entries for {ndim}-D points, got {came}")
+    if batch != count and not (shared and batch == 1):
+        came = tuple(size)
+        raise ValueError(f"size must begin with the points' batch size {batch}, got {came}")
+    return spatial
 
 
 def fitted(name: str, spline: Any) -> ThinPlateSpline:

@@ -1,6 +1,7 @@
 """Arrays that belong to a module but are not trained."""
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from flax import nnx
 
@@ -16,6 +17,12 @@ class Buffer(nnx.Variable[A]):
     neither differentiated nor updated. Through ``nnx.bridge.to_linen`` buffers form the
     collection ``"buffers"``.
 
+    Args:
+        value: The array.
+        persistent: As for ``register_buffer``: False for what the module derives when it
+            is built, which `jaxwarp.interop.load_state_dict` then does not ask torch for.
+        **metadata: As for any ``nnx.Variable``.
+
     Example:
         >>> from flax import nnx
         >>> import jax.numpy as jnp
@@ -27,6 +34,19 @@ class Buffer(nnx.Variable[A]):
         >>> list(gradient)
         ['learned']
     """
+
+    def __init__(self, value: A, *, persistent: bool = True, **metadata: Any):
+        if not persistent:
+            metadata |= {"persistent": False, "linen_meta_type": _Bare}
+        super().__init__(value, **metadata)
+
+
+class _Bare:
+    """Tells the Linen bridge not to box a buffer for the sake of its metadata."""
+
+    @staticmethod
+    def from_nnx_metadata(metadata: Mapping[str, Any]) -> Any:
+        return metadata["value"]
 
 
 # Without a registered name the Linen bridge would call the collection "Buffer".

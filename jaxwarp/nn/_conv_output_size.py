@@ -4,6 +4,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any, overload
 
+from jaxwarp import _checks
+
 PerAxis = int | Sequence[int]
 
 
@@ -107,18 +109,19 @@ def _one_axis(
 def _per_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
     values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
     if len(values) != axes:
-        raise ValueError(f"{name} must be an integer or {axes} of them, got {value!r}")
+        came = _checks.describe(value)
+        raise ValueError(f"{name} must be an integer or {axes} of them, got {came}")
     least = 0 if name == "padding" else 1
     return tuple(_at_least(least, name, v) for v in values)
 
 
 def _at_least(least: int, name: str, value: Any) -> int:
     if isinstance(value, bool):
-        raise TypeError(f"{name} must hold integers, got {value!r}")
+        raise TypeError(f"{name} must hold integers, got {_checks.describe(value)}")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must hold integers, got {value!r}") from None
+        raise TypeError(f"{name} must hold integers, got {_checks.describe(value)}") from None
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be at least {least}, got {_checks.describe(value)}")
     return number

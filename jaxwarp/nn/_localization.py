@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxwarp import _checks
 from jaxwarp.nn._conv_output_size import conv_output_size
+from jaxwarp.nn._signature import show_constructor
 from jaxwarp.nn._transforms import Transform, make_transform
 
 
@@ -50,6 +51,7 @@ def identity_head(
     )
 
 
+@show_constructor
 class LocalizationNet(nnx.Module):
     """Look at an image and say how to warp it: a small convolutional network.
 
@@ -68,6 +70,8 @@ class LocalizationNet(nnx.Module):
         **options: Further options of every layer (dtype, param_dtype, precision).
 
     Attributes:
+        flattened: The shape (C, *spatial) of the features that are flattened, in torch's
+            order: what `jaxwarp.interop.load_state_dict` needs to know of them.
         features: ``nnx.Sequential`` of convolution, pooling, relu, ...
         regressor: ``nnx.Sequential`` of Linear, relu, ..., Linear.
 
@@ -110,7 +114,8 @@ class LocalizationNet(nnx.Module):
             ]
             spatial = conv_output_size(conv_output_size(spatial, kernel), 2, stride=2)
             features = width
-        features *= math.prod(spatial)
+        self.flattened = (features, *spatial)
+        features = math.prod(self.flattened)
         layers = []
         for width in hidden:
             layers += [nnx.Linear(features, width, rngs=rngs, **options), nnx.relu]
@@ -127,8 +132,10 @@ class LocalizationNet(nnx.Module):
             TypeError: x is not a floating-point array.
             ValueError: x does not have the shape that the network was made for.
         """
-        x = _checks.float_array("x", x)
-        _checks.shape("x", x, f"(N, *{self.input_shape})", x.shape[1:] == self.input_shape)
+        x = _checks.image_array("x", x)
+        holds = x.shape[1:] == self.input_shape
+        advice = _checks.no_batch("x", x, len(self.input_shape) + 1)
+        _checks.shape("x", x, f"(N, *{self.input_shape})", holds, advice)
         x = self.features(x)
         return self.regressor(x.reshape(x.shape[0], -1))
 

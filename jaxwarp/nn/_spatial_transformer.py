@@ -9,7 +9,8 @@ from flax import nnx
 from jax import lax
 
 from jaxwarp import _checks, _coords, _sampler
-from jaxwarp._layout import checked_images, layout_of
+from jaxwarp._layout import layout_of
+from jaxwarp.nn._signature import show_constructor
 from jaxwarp.nn._transforms import Transform, make_transform
 
 
@@ -27,6 +28,7 @@ class Warped(NamedTuple):
     theta: jax.Array
 
 
+@show_constructor
 class SpatialTransformer(nnx.Module):
     """Warp images as a network that looks at them says (Jaderberg et al. 2015).
 
@@ -42,13 +44,15 @@ class SpatialTransformer(nnx.Module):
             to the family's K parameters, (N, K).
         transform: The family of warps: "affine", "attention", "similarity", "homography",
             "expm_affine", "tps", or a `Transform` such as ``TPSTransform((5, 5), bound=0.5)``.
-        size: The output's spatial size, or None for the input's. "tps" precomputes a matrix
+        size: The output's size, or None for the input's: the spatial sizes alone, or a whole
+            image's as channel_axis says. "tps" precomputes a matrix
             for it, kept as a `Buffer`; with None this matrix is made, and becomes a constant
             of the program, whenever a call is traced.
         mode: As in `jaxwarp.grid_sample`.
         padding_mode: As in `jaxwarp.grid_sample`.
         align_corners: As in `jaxwarp.grid_sample`.
-        channel_axis: -1 for Flax's layout (N, *spatial, C), 1 for torch's (N, C, *spatial).
+        channel_axis: -1, the default of all modules, for Flax's layout (N, *spatial, C);
+            1, that of all functions, for torch's (N, C, *spatial).
 
     Raises:
         TypeError: localization is not callable; an option has the wrong type.
@@ -105,7 +109,7 @@ class SpatialTransformer(nnx.Module):
             ValueError: x does not have the family's number of axes; localization does not
                 return (N, K).
         """
-        x = checked_images("x", x, self.layout, self.transform.ndim)
+        x = _checks.images("x", x, self.layout, self.transform.ndim)
         spatial = self.layout.spatial(x.shape)
         _checks.pixel_count("x", spatial)
         to_grid = self.fixed_grid or self._grid_maker(spatial)
@@ -128,7 +132,7 @@ class SpatialTransformer(nnx.Module):
 
     def _grid_maker(self, size: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
         axes = self.transform.ndim
-        size = _checks.output_size("size", size, (axes,), f"(*spatial) for {self.transform}")
+        size = _checks.spatial_size("size", size, axes, self.layout.channel_axis)
         return self.transform.grid_maker(size, self.rule.align_corners)
 
 

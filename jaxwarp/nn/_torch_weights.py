@@ -1,12 +1,16 @@
 """Where the weights of torch's layers go in Flax, and how they are laid out there."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from jaxwarp import _checks
+from jaxwarp.nn import _flattens
+from jaxwarp.nn._buffer import Buffer
 
 # What torch calls the variables of a layer, where the names differ.
 _TORCH_NAMES: dict[type, dict[str, str]] = {
@@ -44,20 +48,25 @@ class _Slot(NamedTuple):
 def load(
     module: nnx.Module,
     weights: Mapping[str, jax.Array],
-    flattened: Mapping[str, Sequence[int]],
+    flattened: _flattens.Shapes,
     rename: Mapping[str, str],
-) -> None:
+    strict: bool,
+) -> tuple[list[str], list[str]]:
     """Copy torch's weights into ``module``; see `jaxwarp.interop.load_state_dict`."""
-    if not isinstance(module, nnx.Module):
-        raise TypeError(f"module must be an nnx.Module, got {type(module).__name__}")
     slots = dict(_slots(module))
     names = {key: _renamed(key, rename) for key in weights if not key.endswith(_NOT_LOADED)}
     keys = {name: key for key, name in names.items()}
+    missing = [name for name in slots if name not in keys]
+    left_over = [key for key, name in names.items() if name not in slots]
+    layers = {
+        key.rpartition(".")[0]: slots[name].layer for key, name in names.items() if name in slots
+    }
     problems = [
         *_unused_names(weights, rename),
         *_reorder_columns(slots, {_renamed(k, rename): v for k, v in flattened.items()}),
-        *(f"missing: {name}" for name in slots if name not in keys),
-        *(f"left over: {key}" for key, name in names.items() if name not in slots),
+        *_flattens.problems(module, layers, flattened),
+        *(f"missing: {name}" for name in missing if strict),
+        *(f"left over: {key}{_why(names[key], module)}" for key in left_over if strict),
         *(
             f"left over: {key}, as well as {keys[name]}"
             for key, name in names.items()
@@ -75,6 +84,9 @@ def load(
         raise ValueError(f"state_dict does not fit the module:\n  {listed}")
     for slot, key in fits:
         slot.fill(weights[key])
+    for sentence in _flattens.unsaid(module, layers, flattened):
+        _checks.warn(f"load_state_dict: {sentence}")
+    return missing, left_over
 
 
 def _slots(module: nnx.Module) -> Iterator[tuple[str, _Slot]]:
@@ -82,6 +94,8 @@ def _slots(module: nnx.Module) -> Iterator[tuple[str, _Slot]]:
     layers = dict(nnx.iter_modules(module))
     for path, variable in nnx.iter_graph(module):
         if not isinstance(variable, nnx.Variable) or isinstance(variable, _NOT_WEIGHTS):
+            continue
+        if _is_derived(variable):
             continue
         layer, attribute = layers.get(path[:-1]), str(path[-1])
         names = next((_TORCH_NAMES[t] for t in type(layer).__mro__ if t in _TORCH_NAMES), {})
@@ -94,6 +108,17 @@ def _slots(module: nnx.Module) -> Iterator[tuple[str, _Slot]]:
         ndim = variable.get_value().ndim
         layout = _kernel(layer, ndim) if attribute == "kernel" and names else _unchanged(ndim)
         yield ".".join([*owner, names.get(attribute, attribute)]), _Slot(layer, variable, *layout)
+
+
+def _is_derived(variable: Any) -> bool:
+    """Tell whether it is a buffer that the module makes itself when it is built."""
+    return isinstance(variable, Buffer) and not variable.get_metadata("persistent", True)
+
+
+def _why(name: str, module: nnx.Module) -> str:
+    """Explain a key that is left over because nothing is loaded where it belongs."""
+    found = [v for path, v in nnx.iter_graph(module) if ".".join(map(str, path)) == name]
+    return " (a buffer that the module derives)" if any(map(_is_derived, found)) else ""
 
 
 # Layouts ---------------------------------------------------------------------
@@ -113,15 +138,15 @@ def _kernel(layer: Any, ndim: int) -> tuple[tuple[int, ...], Callable]:
     return (*window, 1, 0), lambda weight: weight
 
 
-def _reorder_columns(
-    slots: dict[str, _Slot], flattened: Mapping[str, Sequence[int]]
-) -> Iterator[str]:
+def _reorder_columns(slots: dict[str, _Slot], flattened: _flattens.Shapes) -> Iterator[str]:
     """Let Linear layers after a flatten take columns in torch's order; yield what is wrong."""
     for owner, shape in flattened.items():
         name = f"{owner}.weight" if owner else "weight"
         slot = slots.get(name)
         if slot is None or not isinstance(slot.layer, nnx.Linear):
             yield f"flattened: {owner!r} is not a Linear layer of the module"
+        elif shape is None:
+            continue
         elif math.prod(shape) != slot.layer.in_features:
             columns = slot.layer.in_features
             yield f"flattened: {owner!r} has {columns} columns, not those of {tuple(shape)}"

@@ -10,22 +10,28 @@ from jaxwarp import _checks
 from jaxwarp._spline.operator import ThinPlateOperator
 from jaxwarp._splines import tps_grid, tps_operator
 from jaxwarp.nn._buffer import Buffer
+from jaxwarp.nn._signature import show_constructor
 
 
+@show_constructor
 class TPSGrid(nnx.Module):
     """Turn source points into a sampling grid, for fixed target points.
 
     The spline maps output to input: the grid makes the pixel *at* a target point read the
     input at the corresponding source point. What depends on the target points and the
-    size alone is one matrix, computed here once, in float64, and kept in buffers: it is
-    saved with the module, never differentiated and never updated.
+    size alone is one matrix, computed here once, in float64, and kept in buffers: it moves
+    with the module, is never differentiated and never updated, and no ``state_dict`` of
+    torch needs to have it.
 
     Args:
         target: Control points in the output, (T, n), or one set per batch element,
             (N, T, n); normalised, listed (x, y, z).
-        size: The output's spatial size, (H, W) for n = 2.
+        size: The output's size, (N, *spatial, C) or (N, C, *spatial) as channel_axis says;
+            the spatial sizes alone, (H, W) for n = 2, will do.
         align_corners: Where -1 and 1 lie, as in `jaxwarp.affine_grid`.
         smoothing: As in `jaxwarp.tps_grid`.
+        channel_axis: Where size has its channels: -1, the default of all modules, or 1,
+            that of all functions.
 
     Attributes:
         target: The control points, (N or 1, T, n): a `Buffer`.
@@ -57,15 +63,16 @@ class TPSGrid(nnx.Module):
         align_corners: bool | None = False,
         *,
         smoothing: float = 0.0,
+        channel_axis: int = -1,
     ):
         # The operator is made on the host, also where the module is made in a traced function.
         with jax.ensure_compile_time_eval():
-            target, size = _control_points(target, size)
+            target, size = _control_points(target, size, channel_axis)
             shape = (len(target), 1, *size)
             operator = tps_operator(target, shape, align_corners, smoothing=smoothing)
-        self.target = Buffer(operator.target)
-        self.base = Buffer(operator.base)
-        self.matrix = Buffer(operator.matrix)
+        self.target = Buffer(operator.target, persistent=False)
+        self.base = Buffer(operator.base, persistent=False)
+        self.matrix = Buffer(operator.matrix, persistent=False)
 
     def __call__(self, source: jax.Array) -> jax.Array:
         """Return the grid (N, *size, n) for source points (N, T, n).
@@ -77,18 +84,23 @@ class TPSGrid(nnx.Module):
         return ThinPlateOperator(self.base[...], self.matrix[...], self.target[...])(source)
 
 
+@show_constructor
 class LearnedTPSGrid(nnx.Module):
     """Turn source points into a sampling grid, for target points that are learned too.
 
     As `TPSGrid`, but the target points are a parameter, so that the spline is fitted
-    anew in every call, in the precision of its operands.
+    anew in every call, in the precision of its operands. Where training drives them together
+    or onto one line there is no spline: the grid is NaN, which the sampler reads as black.
 
     Args:
         target: Initial control points in the output, (T, n) or (N, T, n); normalised,
             listed (x, y, z).
-        size: The output's spatial size, (H, W) for n = 2.
+        size: The output's size, (N, *spatial, C) or (N, C, *spatial) as channel_axis says;
+            the spatial sizes alone, (H, W) for n = 2, will do.
         align_corners: Where -1 and 1 lie, as in `jaxwarp.affine_grid`.
         smoothing: As in `jaxwarp.tps_grid`.
+        channel_axis: Where size has its channels: -1, the default of all modules, or 1,
+            that of all functions.
 
     Attributes:
         target: The control points, (N or 1, T, n): an ``nnx.Param``.
@@ -113,8 +125,9 @@ class LearnedTPSGrid(nnx.Module):
         align_corners: bool | None = False,
         *,
         smoothing: float = 0.0,
+        channel_axis: int = -1,
     ):
-        target, self.size = _control_points(target, size)
+        target, self.size = _control_points(target, size, channel_axis)
         self.target = nnx.Param(target)
         self.align_corners = _checks.flag("align_corners", align_corners)
         self.smoothing = smoothing
@@ -133,11 +146,15 @@ class LearnedTPSGrid(nnx.Module):
         )
 
 
-def _control_points(target: Any, size: Sequence[int]) -> tuple[jax.Array, tuple[int, ...]]:
+def _control_points(
+    target: Any, size: Sequence[int], channel_axis: int
+) -> tuple[jax.Array, tuple[int, ...]]:
     """Check the points and the size, and give the points their batch axis."""
     target = _checks.float_array("target", target)
-    size = _checks.output_size("size", size, (1, 2, 3), "(*spatial)")
-    n = len(size)
+    count = len(_checks.output_size("size", size, range(1, 6), "(*spatial) or a whole image's"))
+    # Three sizes may be those of a volume, or of a batch of signals with their channels.
+    n = count - 2 if count > 3 or (target.shape[-1:] == (1,) and count == 3) else count
+    size = _checks.spatial_size("size", size, n, channel_axis)
     holds = target.ndim in (2, 3) and target.shape[-1] == n
     _checks.shape("target", target, f"(T, {n}) or (N, T, {n}) for a size {size}", holds)
     return (target if target.ndim == 3 else target[None]), size

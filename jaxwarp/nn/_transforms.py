@@ -70,7 +70,8 @@ def make_transform(transform: "str | Transform", ndim: int = 2) -> Transform:
     """
     if not isinstance(transform, str):
         if not all(hasattr(transform, m) for m in ("identity", "theta", "grid_maker")):
-            raise TypeError(f"transform must be a name or a Transform, got {transform!r}")
+            came = _checks.describe(transform)
+            raise TypeError(f"transform must be a name or a Transform, got {came}")
         return transform
     _checks.choice("transform", transform, (*_MATRICES, "tps"))
     return TPSTransform((4,) * ndim) if transform == "tps" else MatrixTransform(transform, ndim)

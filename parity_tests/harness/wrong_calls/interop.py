@@ -27,11 +27,11 @@ TABLE = [
         ("uint8 or floating",),
     ),
     Wrong(
-        "batch in",
+        "5 axes in",
         "interop.from_image",
-        (np.zeros((1, 3, 2, 2)),),
+        (np.zeros((1, 3, 2, 2, 1)),),
         ValueError,
-        ("(H, W, C), got shape",),
+        ("(N, H, W, C), got shape",),
     ),
     Wrong(
         "axis 0 in",
