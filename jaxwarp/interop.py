@@ -208,8 +208,9 @@ def load_state_dict(
     Layers are matched by name: torch's ``encoder.0.weight`` goes to ``module.encoder``,
     whose layer 0 it is if that is an ``nnx.Sequential`` or ``nnx.List``. Weights are
     transposed as the layer needs (``Conv``, ``ConvTranspose``, ``Linear``, ``BatchNorm``,
-    ``GroupNorm``, ``LayerNorm``, ``Embed``); parameters and buffers that a module holds
-    itself are copied under their own name. Values take the dtype of the variable they go
+    ``GroupNorm``, ``LayerNorm``, ``Embed``), and torch's packed projections of attention are
+    taken apart for ``MultiHeadAttention``; parameters and buffers that a module holds itself
+    are copied under their own name. Values take the dtype of the variable they go
     to. Either everything is loaded or, on an error, nothing.
 
     What a ``state_dict`` does not hold must agree already: padding, strides, and

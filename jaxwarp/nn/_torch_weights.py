@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxwarp.nn import _torch_attention
+
 # What torch calls the variables of a layer, where the names differ.
 _TORCH_NAMES: dict[type, dict[str, str]] = {
     nnx.Conv: {"kernel": "weight"},
@@ -51,9 +53,11 @@ def load(
     if not isinstance(module, nnx.Module):
         raise TypeError(f"module must be an nnx.Module, got {type(module).__name__}")
     slots = dict(_slots(module))
+    weights, misfits = _torch_attention.unpacked(slots, weights, lambda key: _renamed(key, rename))
     names = {key: _renamed(key, rename) for key in weights if not key.endswith(_NOT_LOADED)}
     keys = {name: key for key, name in names.items()}
     problems = [
+        *misfits,
         *_unused_names(weights, rename),
         *_reorder_columns(slots, {_renamed(k, rename): v for k, v in flattened.items()}),
         *(f"missing: {name}" for name in slots if name not in keys),
