@@ -37,7 +37,9 @@ def unpacked(
             found[key] = weight
         elif weight.shape != (needed := _torch_shape(name, shapes)):
             problems.append(f"wrong shape: {key} is {weight.shape}, the module needs {needed}")
-            found |= {_beside(key, n): jax.numpy.zeros(s) for n, s in zip(names, shapes, strict=True)}
+            found |= {
+                _beside(key, n): jax.numpy.zeros(s) for n, s in zip(names, shapes, strict=True)
+            }
         else:
             parts = _split(name, weight, shapes)
             found |= {_beside(key, n): x for n, x in zip(names, parts, strict=True)}

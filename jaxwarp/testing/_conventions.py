@@ -57,7 +57,16 @@ _BUILT_IN = {
     **dict.fromkeys(
         _TRANSPOSED,
         (
-            ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+            (
+                "input",
+                "weight",
+                "bias",
+                "stride",
+                "padding",
+                "output_padding",
+                "groups",
+                "dilation",
+            ),
             (),
         ),
     ),

@@ -31,7 +31,9 @@ class OurDescent:
             parameters, buffers = carry
             slope = jax.value_and_grad(loss, has_aux=True)
             (value, buffers), gradient = slope(parameters, buffers)
-            new = jax.tree.map(lambda p, g: p - jnp.asarray(self.rate, p.dtype) * g, parameters, gradient)
+            new = jax.tree.map(
+                lambda p, g: p - jnp.asarray(self.rate, p.dtype) * g, parameters, gradient
+            )
             return (new, buffers), value
 
         return jax.lax.scan(step, (parameters, buffers), length=self.steps)[1], {}

@@ -31,6 +31,8 @@ def torch_device() -> str:
 
 def device_name() -> str:
     """Say what torch's side computes on, in the maker's words."""
+    if not _device.startswith("cuda"):
+        return "CPU"
     import torch
 
-    return torch.cuda.get_device_name(_device) if _device.startswith("cuda") else "CPU"
+    return torch.cuda.get_device_name(_device)

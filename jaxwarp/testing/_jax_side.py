@@ -135,7 +135,9 @@ def _further(asked, f, names, moving, cotangents, tangents) -> dict[str, Any]:
         " (reverse over forward)": jax.vjp(forward, *moving)[1](cotangents),
     }
     for route, result in routes.items():
-        found |= {f"{differentiated_twice(n)}{route}": g for n, g in zip(names, result, strict=True)}
+        found |= {
+            f"{differentiated_twice(n)}{route}": g for n, g in zip(names, result, strict=True)
+        }
     return found
 
 

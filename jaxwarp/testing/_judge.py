@@ -1,7 +1,7 @@
 """Ask both sides one question, and judge the answers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ import numpy as np
 from jaxwarp.testing import _jax_side, _torch_side, _wobble
 from jaxwarp.testing._jax_side import Ours
 from jaxwarp.testing._measure import wide
+from jaxwarp.testing._operands import Operands, is_float
 from jaxwarp.testing._question import Question, Side, draw
 from jaxwarp.testing._report import Row
-from jaxwarp.testing._operands import Operands, is_float
 from jaxwarp.testing._suspects import suspects_of
 from jaxwarp.testing._symptoms import symptoms_of
 from jaxwarp.testing._wobble import Allowed
@@ -113,9 +113,7 @@ def _judged(ours, theirs, question: Question, wanted: Wanted, way: str, dtype: s
         return Judged(way, _jax_side.answer(ours, question, way), answer, allowed)
     examples = [question, _neighbour(question, wanted.seed)]
     answers = [_torch_side.answer(theirs, q) for q in examples]
-    each = [
-        _allowed(theirs, q, a, wanted, dtype) for q, a in zip(examples, answers, strict=True)
-    ]
+    each = [_allowed(theirs, q, a, wanted, dtype) for q, a in zip(examples, answers, strict=True)]
     stacked = question._replace(
         operands=question.operands.replaced(
             [np.stack(pair) for pair in zip(*(q.operands.floats() for q in examples), strict=True)]

@@ -1,7 +1,6 @@
 """Name the first layer whose output differs."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +14,7 @@ from jaxwarp.testing._operands import Operands
 from jaxwarp.testing._torch_module import TheirModule
 
 
-def first_different(
-    ours: Ours, theirs: TheirModule, operands: Operands
-) -> str:
+def first_different(ours: Ours, theirs: TheirModule, operands: Operands) -> str:
     """Name the first layer with weights, in torch's order, whose output is not the same.
 
     Layers are compared that are called as modules on both sides.

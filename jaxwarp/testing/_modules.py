@@ -4,7 +4,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -143,7 +142,9 @@ def _ported(port: Port, dtype: str) -> _Ported:
     state = {k: _numpy(x) for k, x in theirs.state_dict().items()}
     ours, index = ported(port.ours, state, port.rename, port.flattened, jnp.dtype(dtype))
     names = ("", "", *(f"input {i}" for i in range(len(port.inputs))))
-    return _Ported(ours, theirs, state, Translation({k: x.shape for k, x in state.items()}, index, names))
+    return _Ported(
+        ours, theirs, state, Translation({k: x.shape for k, x in state.items()}, index, names)
+    )
 
 
 def _pair(port: Port, both: _Ported, mode: str) -> _Pair:

@@ -7,7 +7,7 @@ or in one place only. If all that differed agrees then, that is what ours does.
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,7 +127,9 @@ def suspects_of(
 def _accusations(calls: Sequence[_Call]) -> Iterator[tuple[_Accused, ...]]:
     """Yield every suspect everywhere, then in one place each, then two together."""
     possible = {
-        suspect: [c for c in calls if c.function in suspect.functions and suspect.applies(c.arguments)]
+        suspect: [
+            c for c in calls if c.function in suspect.functions and suspect.applies(c.arguments)
+        ]
         for suspect in SUSPECTS
     }
     everywhere = [_Accused(suspect, None) for suspect, found in possible.items() if found]

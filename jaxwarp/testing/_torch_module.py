@@ -9,7 +9,6 @@ from flax import nnx
 from torch.overrides import TorchFunctionMode
 
 from jaxwarp.testing._devices import torch_device
-from jaxwarp.testing._operands import is_float
 from jaxwarp.testing._question import AFTER
 
 _DROPOUTS = (
