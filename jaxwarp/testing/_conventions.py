@@ -80,7 +80,7 @@ _BUILT_IN = {
     torch.detach: (("input",), ()),
     **dict.fromkeys(_VARIANCES, (("input", "dim"), ("unbiased", "correction", "keepdim"))),
 }
-_DEFAULTS = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_DEFAULTS = {"approximate": "none", "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
 
 @cache
@@ -95,7 +95,8 @@ def bound(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict
     names, _ = _signature(function)
     given = dict(zip(names, args, strict=False)) | dict(kwargs)
     if function in _BUILT_IN:
-        defaults = {k: v for k, v in _DEFAULTS.items() if k in names}
+        known = set(names) | set(_signature(function)[1])
+        defaults = {k: v for k, v in _DEFAULTS.items() if k in known}
     else:
         parameters = inspect.signature(function).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}

@@ -129,10 +129,9 @@ def _judged(ours, theirs, question: Question, wanted: Wanted, way: str, dtype: s
 
 
 def _allowed(theirs, question: Question, answer, wanted: Wanted, dtype: str):
-    floats = question.operands.floats()
     return _wobble.allowed(
-        lambda moved: _torch_side.answer(theirs, question.at(list(moved))),
-        floats,
+        lambda moved: _torch_side.answer(theirs, question.at(moved)),
+        question.numbers(),
         answer,
         dtype,
         wanted.ulp,
@@ -145,7 +144,7 @@ def _neighbour(question: Question, seed: int) -> Question:
     rng = np.random.default_rng((seed, 1))
     floats = question.operands.floats()
     aside = [(wide(x) * (1 + rng.uniform(-0.05, 0.05, x.shape))).astype(x.dtype) for x in floats]
-    return question.at(aside)
+    return question.at([*aside, *question.numbers()[len(floats) :]])
 
 
 def _stacked(allowed: Sequence[Allowed]) -> Allowed:

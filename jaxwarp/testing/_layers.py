@@ -22,7 +22,7 @@ def first_different(ours: Ours, theirs: TheirModule, operands: Operands) -> str:
     mine, last = _our_outputs(ours, operands), ""
     paths = _layers(ours.translation.owners())
     for name, x in _their_outputs(theirs, operands):
-        y = mine.get(paths.get(name, ""))
+        y = mine.get(paths[name]) if name in paths else None
         if y is None or not (fitting := _layouts(x, y)):
             continue
         if not any(_close(x, z) for z in fitting):

@@ -1,6 +1,6 @@
 """What both sides are asked: a function, its operands, and which derivatives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,9 +30,17 @@ class Question(NamedTuple):
             for name, x in sorted(self.values.items())
         )
 
-    def at(self, floats: list[np.ndarray]) -> "Question":
-        """Ask the same at other floating operands."""
-        return self._replace(operands=self.operands.replaced(floats))
+    def numbers(self) -> list[np.ndarray]:
+        """Return every floating number that the answer depends on."""
+        return [*self.operands.floats(), *self.cotangents.values(), *self.tangents]
+
+    def at(self, numbers: Sequence[np.ndarray]) -> "Question":
+        """Ask the same at other numbers, in the order of `numbers`."""
+        rest = iter(numbers)
+        floats = [next(rest) for _ in self.operands.moving]
+        cotangents = {name: next(rest) for name in self.cotangents}
+        operands = self.operands.replaced(floats)
+        return self._replace(operands=operands, cotangents=cotangents, tangents=tuple(rest))
 
 
 def differentiated_twice(name: str) -> str:

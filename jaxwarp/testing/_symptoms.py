@@ -31,8 +31,8 @@ def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -
     widest = max((jnp.finfo(x.dtype).bits for x in question.operands.floats()), default=0)
     values_agree = not any(name.startswith("value") for name in complaints)
     found: dict[str, str] = {}
-    for equation in _equations(traced.jaxpr):
-        kind, text = _symptom(equation, widest)
+    for equation, place in _equations(traced.jaxpr):
+        kind, text = _symptom(equation, place, widest)
         if kind != "gradient" or values_agree:
             found.setdefault(kind, text)
     if "random" in found:
@@ -40,8 +40,8 @@ def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -
     return [text for text in found.values() if text]
 
 
-def _symptom(equation: Any, widest: int) -> tuple[str, str]:
-    name, where = equation.primitive.name, _place(equation)
+def _symptom(equation: Any, place: str, widest: int) -> tuple[str, str]:
+    name, where = equation.primitive.name, f" at {place}" if place else ""
     if name in _DRAWS:
         return "random", f"likely: ours draws random numbers{where}: is dropout left on?"
     if name == "stop_gradient" and where and not _internal(equation):
@@ -54,15 +54,17 @@ def _symptom(equation: Any, widest: int) -> tuple[str, str]:
     return "", ""
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
+def _equations(jaxpr: Any, place: str = "") -> Iterator[tuple[Any, str]]:
+    """Yield all equations, inner ones with the place that calls them: they may be kept copies."""
     for equation in jaxpr.eqns:
-        yield equation
+        here = place or _place(equation)
+        yield equation, here
         for value in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")
         ):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from _equations(inner)
+                yield from _equations(inner, here)
 
 
 def _frames(equation: Any) -> list[Any]:
@@ -82,7 +84,7 @@ def _place(equation: Any) -> str:
     if at is None:
         return ""
     frame = _frames(equation)[at]
-    return f" at {Path(frame.file_name).name}:{frame.line_num}"
+    return f"{Path(frame.file_name).name}:{frame.line_num}"
 
 
 def _internal(equation: Any) -> bool:

@@ -1,7 +1,7 @@
 """What is allowed between two computations that nobody has analysed.
 
-Torch is asked the same question again, its operands moved at random by a few units in their
-last place. How far its own answer moves says what the last bits of this answer are worth,
+Torch is asked the same question again, its operands and cotangents moved at random by a few
+units in their last place. How far its own answer moves says what the last bits of this answer are worth,
 without any look into the function: the move of an entry holds
 
 - its conditioning: the sum of its terms' magnitudes, also where they cancel in the result (for
@@ -85,19 +85,19 @@ _TOO_MANY = (
 
 def allowed(
     ask: Callable[[Sequence[np.ndarray]], Answer],
-    floats: Sequence[np.ndarray],
+    numbers: Sequence[np.ndarray],
     answer: Answer,
     dtype: Any,
     ulp: float | None = None,
     seed: int = 0,
 ) -> dict[str, Allowed]:
-    """Return what is allowed for every array of ``answer``, which is ``ask(floats)``."""
+    """Return what is allowed for every array of ``answer``, which is ``ask(numbers)``."""
     eps = float(jnp.finfo(dtype).eps)
     ulp = ULP[jnp.dtype(dtype).name] if ulp is None else ulp
     rng = np.random.default_rng(seed)
     moves = {name: np.zeros(x.shape) for name, x in answer.items()}
     for _ in range(PROBES):
-        for name, other in ask([_moved(x, eps, rng) for x in floats]).items():
+        for name, other in ask([_moved(x, eps, rng) for x in numbers]).items():
             if other.shape == moves[name].shape:
                 move = np.nan_to_num(_measure.errors(other, answer[name]), nan=0, posinf=0)
                 moves[name] = np.maximum(moves[name], move)
