@@ -1,5 +1,7 @@
 """Real porting mistakes, each planted in a port: the message names it. Without it all agree."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +127,7 @@ FUNCTIONS = {
         attention(lambda x: x),
         lambda x: F.softmax(x @ x.T / 2, -1) @ x + x.detach(),
         (POINTS,),
-        r"the same: value\n  likely: test_\w+.py:\d+: torch detaches a gradient here, ours does not",
+        r"the same: value\n  likely: test_\w+.py:\d+: torch detaches a gradient here, ours doe",
     ),
     "the variance of the other library": (
         lambda x: jnp.var(x, axis=1, ddof=1),
@@ -202,7 +204,7 @@ class Port(nnx.Module):
         self.conv2 = nnx.Conv(4, 4, (1, 1), rngs=rngs)
         self.fc1 = nnx.Linear(36, 6, dtype=compute, rngs=rngs)
         self.drop = nnx.Dropout(0.5, rngs=rngs)
-        self.fc2 = nnx.Linear(6, 6, rngs=rngs)
+        self.fc2: Any = nnx.Linear(6, 6, rngs=rngs)
         self.last = nnx.LayerNorm(6, epsilon=last_epsilon, rngs=rngs)
         self.approximate, self.detach = approximate, detach
         self.drops, self.transposes = drops, transposes
@@ -297,8 +299,9 @@ MODULES = {
 
 def compare(modes, mistake=None, flattened=None):
     torch.manual_seed(0)
-    options = {"in_layouts": "NCHW->NHWC", "flattened": flattened}
-    return assert_module_parity(Port(**(mistake or {})), Torch(), IMAGES, modes=modes, **options)
+    ours = Port(**(mistake or {}))
+    options: dict[str, Any] = {"in_layouts": "NCHW->NHWC", "flattened": flattened}
+    return assert_module_parity(ours, Torch(), IMAGES, modes=modes, **options)
 
 
 def test_without_a_mistake_all_agree():

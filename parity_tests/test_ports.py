@@ -1,5 +1,7 @@
 """Ports made with nothing but `jaxwarp.testing`: they agree with torch, whatever the weights."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -121,13 +123,14 @@ class Ported:
     def compare(self, seed: int, **more) -> Report:
         torch.manual_seed(seed)
         inputs = self.inputs(np.random.default_rng(seed))
-        options = self.options | {"seed": seed} | more
+        options: dict[str, Any] = self.options | {"seed": seed} | more
         return assert_module_parity(self.ours, self.theirs(), *inputs, **options)
 
 
 def tutorial_stn():
     model = torch_models.TutorialSTN()
-    torch.nn.init.normal_(model.fc_loc[2].weight, std=0.1)  # not the identity
+    head: Any = model.fc_loc[2]
+    torch.nn.init.normal_(head.weight, std=0.1)  # not the identity
     return model
 
 
@@ -189,8 +192,28 @@ def test_norm_first_under_vmap_in_float32():
     ours = EncoderLayer(8, 2, 16, norm_first=True, rngs=rngs())
     theirs = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
     x = np.random.default_rng(0).normal(size=(2, 5, 8))
-    options = {"modes": ["evaluation"], "dtypes": ["float32"], "under": ["vmap"]}
+    options: dict[str, Any] = {"modes": ["evaluation"], "dtypes": ["float32"], "under": ["vmap"]}
     assert_module_parity(ours, theirs, x, CAUSAL, **options)
+
+
+def test_a_layer_that_knows_no_float64_is_named():
+    ours = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs())
+    theirs = SelfAttention(8, 2, batch_first=True)
+    x = np.random.default_rng(0).normal(size=(2, 3, 8))
+    options: dict[str, Any] = {"rename": {"inner": ""}, "modes": ["evaluation"]}
+    with pytest.raises(AssertionError, match=r"ours computes in float32 .* at attention\.py:\d+"):
+        assert_module_parity(ours, theirs, x, **options)
+    assert_module_parity(ours, theirs, x, dtypes=["float32"], **options)
+
+
+class SelfAttention(torch.nn.Module):
+    def __init__(self, *args, **options):
+        super().__init__()
+        self.inner = torch.nn.MultiheadAttention(*args, **options)
+
+    def forward(self, q, kv=None):
+        kv = q if kv is None else kv
+        return self.inner(q, kv, kv, need_weights=False)[0]
 
 
 # Packed projections -----------------------------------------------------------
@@ -205,19 +228,12 @@ def test_norm_first_under_vmap_in_float32():
     ids=["without bias", "of another width"],
 )
 def test_attention(theirs, ours):
-    class Theirs(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = torch.nn.MultiheadAttention(8, 2, batch_first=True, **theirs)
-
-        def forward(self, q, kv):
-            return self.inner(q, kv, kv, need_weights=False)[0]
-
-    layer = nnx.MultiHeadAttention(2, 8, decode=False, rngs=rngs(), **ours)
+    # Without dropout Flax takes jax.nn.dot_product_attention, which knows no float64.
+    layer = nnx.MultiHeadAttention(2, 8, decode=False, dropout_rate=0.1, rngs=rngs(), **ours)
     rng, width = np.random.default_rng(0), ours.get("in_kv_features", 8)
     inputs = rng.normal(size=(2, 3, 8)), rng.normal(size=(2, 5, width))
-    options = {"rename": {"inner": ""}, "modes": ["evaluation"]}
-    assert_module_parity(layer, Theirs(), *inputs, **options)
+    torch_layer = SelfAttention(8, 2, batch_first=True, **theirs)
+    assert_module_parity(layer, torch_layer, *inputs, rename={"inner": ""}, modes=["evaluation"])
 
 
 def test_packed_weights_that_do_not_fit_are_named():

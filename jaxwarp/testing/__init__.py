@@ -8,7 +8,7 @@ alone: its own answer when its operands move by a few units in their last place;
 The pytest plugin is `jaxwarp.testing.plugin`.
 """
 
-from jaxwarp.testing._devices import torch_device, use_torch_device
+from jaxwarp.testing._devices import torch_device, torch_device_name, use_torch_device
 from jaxwarp.testing._measure import EQUAL, Measured, Tolerance, same
 from jaxwarp.testing._parity import assert_module_parity, assert_parity
 from jaxwarp.testing._report import Report, Row
@@ -23,5 +23,6 @@ __all__ = [
     "assert_parity",
     "same",
     "torch_device",
+    "torch_device_name",
     "use_torch_device",
 ]

@@ -80,7 +80,14 @@ _BUILT_IN = {
     torch.detach: (("input",), ()),
     **dict.fromkeys(_VARIANCES, (("input", "dim"), ("unbiased", "correction", "keepdim"))),
 }
-_DEFAULTS = {"approximate": "none", "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_DEFAULTS = {
+    "approximate": "none",
+    "bias": None,
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
+}
 
 
 @cache
@@ -197,11 +204,10 @@ def _unpermuted(given: Arguments) -> dict[str, Any]:
 
 
 def _permuted(given: Arguments) -> dict[str, Any]:
-    x = given["input"]
-    shape = getattr(x, "flattened_from", ())
     if not _unpermuted(given):
         return {}
-    return {"input": x.unflatten(1, (*shape[1:], shape[0])).movedim(-1, 1).flatten(1)}
+    channels, *spatial = _map(given)
+    return {"input": given["input"].unflatten(1, (*spatial, channels)).movedim(-1, 1).flatten(1)}
 
 
 def _map(given: Arguments) -> tuple[int, ...]:

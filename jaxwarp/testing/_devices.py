@@ -29,7 +29,7 @@ def torch_device() -> str:
     return _device
 
 
-def device_name() -> str:
+def torch_device_name() -> str:
     """Say what torch's side computes on, in the maker's words."""
     if not _device.startswith("cuda"):
         return "CPU"

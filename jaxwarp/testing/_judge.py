@@ -74,7 +74,7 @@ def compare(
     if (wanted.order or wanted.forward) and not (question.cotangents and operands.differentiated):
         raise ValueError(
             f"{name}: there is no gradient to compare, as "
-            + ("no operand" if question.cotangents else "no result of torch's")
+            + ("no result of torch's" if operands.differentiated else "no operand")
             + " is floating; pass order=0 to compare values only"
         )
     rows: list[Row] = []
@@ -188,7 +188,7 @@ def _message(name: str, judged: Judged, complaints: Mapping[str, str], hints: li
     lines += [f"  {what}: {text}" for what, text in list(complaints.items())[:_SHOWN]]
     if len(complaints) > _SHOWN:
         lines.append(f"  and {', '.join(list(complaints)[_SHOWN:])}")
-    good = [n for n in judged.ours if n not in complaints]
+    good = [n for n, _ in judged.pairs() if n not in complaints]
     if good:
         lines.append(f"  the same: {', '.join(good[:_SHOWN])}{', ...' * (len(good) > _SHOWN)}")
     return "\n".join([*lines, *(f"  {hint}" for hint in dict.fromkeys(hints) if hint)])

@@ -1,6 +1,7 @@
 """Name the first layer whose output differs."""
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from flax import nnx
 from jaxwarp.testing import _torch_side
 from jaxwarp.testing._jax_side import Ours
 from jaxwarp.testing._operands import Operands
+from jaxwarp.testing._ported import OurModule
 from jaxwarp.testing._torch_module import TheirModule
 
 
@@ -69,9 +71,10 @@ def _our_outputs(ours: Ours, operands: Operands) -> dict[str, np.ndarray]:
     operands = ours.translation.operands(operands)
     leaves = [jnp.asarray(x) for x in operands.leaves]
     parameters, buffers, *inputs = jax.tree.unflatten(operands.structure, leaves)
-    module = ours.call.filled(ours.extras, parameters, buffers)
+    call = cast(OurModule, ours.call)
+    module = call.filled(ours.extras, parameters, buffers)
     forward = nnx.capture(module, nnx.Intermediate, method_outputs=nnx.Intermediate)
-    _, captured = forward(*ours.call.laid_out(inputs))
+    _, captured = forward(*call.laid_out(inputs))
     return {
         "/".join(map(str, path[:-1])): np.asarray(variable.get_value()[0])
         for path, variable in nnx.to_flat_state(captured)

@@ -28,23 +28,23 @@ class Translation(NamedTuple):
 
     Attributes:
         sizes: Torch's names and shapes.
-        index: For each variable of ours the numbers of its entries among all of torch's.
+        numbers: For each variable of ours the numbers of its entries among all of torch's.
         names: Of the operands.
     """
 
     sizes: Mapping[str, tuple[int, ...]]
-    index: Mapping[str, np.ndarray]
+    numbers: Mapping[str, np.ndarray]
     names: tuple[str, ...]
 
     def owner(self, key: str) -> str:
         """Return torch's name of what a variable's first entry comes from."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.sizes.values()])
-        first = self.index[key].ravel()[0]
+        first = self.numbers[key].ravel()[0]
         return list(self.sizes)[int(np.searchsorted(ends, first, side="right"))]
 
     def owners(self) -> dict[str, str]:
         """Return torch's name for each of our variables."""
-        return {key: self.owner(key) for key in self.index}
+        return {key: self.owner(key) for key in self.numbers}
 
     def operands(self, operands: _operands.Operands) -> _operands.Operands:
         """Put our variables in place of torch's parameters and buffers."""
@@ -64,7 +64,7 @@ class Translation(NamedTuple):
         """Give the answer torch's names and layout."""
         rest, translated = dict(found), {}
         for prefix in ("d ", AFTER):
-            mine = {k: rest.pop(prefix + k) for k in self.index if prefix + k in rest}
+            mine = {k: rest.pop(prefix + k) for k in self.numbers if prefix + k in rest}
             translated |= {prefix + n: x for n, x in self._leave(mine).items()}
         return rest | translated
 
@@ -81,17 +81,17 @@ class Translation(NamedTuple):
             ],
             axis=-1,
         )
-        return {k: row[..., i] for k, i in self.index.items() if self.owner(k) in arrays}
+        return {k: row[..., i] for k, i in self.numbers.items() if self.owner(k) in arrays}
 
     def _leave(self, arrays: Arrays) -> dict[str, np.ndarray]:
         if not arrays:
             return {}
         key, some = next(iter(arrays.items()))
-        lead = some.shape[: some.ndim - self.index[key].ndim]
+        lead = some.shape[: some.ndim - self.numbers[key].ndim]
         ends = np.cumsum([int(np.prod(shape)) for shape in self.sizes.values()])
         row = np.zeros((*lead, ends[-1]), some.dtype)
         for key, x in arrays.items():
-            row[..., self.index[key]] = x
+            row[..., self.numbers[key]] = x
         parts = zip(self.sizes.items(), np.split(row, ends[:-1], axis=-1), strict=True)
         owners = {self.owner(key) for key in arrays}
         return {n: x.reshape(*lead, *shape) for (n, shape), x in parts if n in owners}
@@ -122,8 +122,8 @@ def cast(module: nnx.Module, dtype: Any) -> nnx.Module:
     layers = dict(nnx.iter_modules(copy))
     for path, layer in nnx.iter_modules(module):
         # A layer may be told to compute in another dtype than its weights have: that stays.
-        if getattr(layer, "dtype", None) is not None and layer.dtype in _dtypes(layer):
-            layers[path].dtype = dtype
+        if getattr(layer, "dtype", None) in _dtypes(layer):
+            layers[path].dtype = dtype  # type: ignore[attr-defined]
     return copy
 
 

@@ -79,11 +79,13 @@ def _user_frame(equation: Any) -> int | None:
 
 
 def _place(equation: Any) -> str:
-    """Say where in the user's own code an equation comes from."""
-    at = _user_frame(equation)
+    """Say where in the user's own code an equation comes from, or else in Flax."""
+    frames, at = _frames(equation), _user_frame(equation)
+    if at is None:
+        at = next((i for i, f in enumerate(frames) if "/flax/" in f.file_name), None)
     if at is None:
         return ""
-    frame = _frames(equation)[at]
+    frame = frames[at]
     return f"{Path(frame.file_name).name}:{frame.line_num}"
 
 

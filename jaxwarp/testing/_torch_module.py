@@ -37,7 +37,12 @@ class TheirModule:
         values = {**parameters, **buffers}
         for name in self.otherwise & values.keys():
             values[name].averages_otherwise = True
-        counters = {n: x.clone() for n, x in self.module.named_buffers() if n not in values}
+        dtype = next((x.dtype for x in values.values()), None)
+        counters = {
+            n: x.clone().to(dtype if x.is_floating_point() else None)
+            for n, x in self.module.named_buffers()
+            if n not in values
+        }
         result = torch.func.functional_call(self.module, {**values, **counters}, inputs)
         return result, {f"{AFTER}{name}": values[name] for name in buffers}
 

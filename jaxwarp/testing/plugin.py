@@ -73,7 +73,7 @@ def _facts(config: pytest.Config) -> dict[str, str]:
     facts = {
         "jaxwarp": _version("jaxwarp"),
         "jax": f"{jax.__version__} on {device.platform} ({device.device_kind})",
-        "torch": f"{_version('torch')} on {_devices.device_name()}",
+        "torch": f"{_version('torch')} on {_devices.torch_device_name()}",
     }
     for more in reversed(config.hook.pytest_parity_facts()):
         facts |= more

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from jaxwarp.testing import torch_device
-from jaxwarp.testing._devices import device_name as device_name
+from jaxwarp.testing import torch_device, torch_device_name, use_torch_device
 from parity_tests.harness.cases import Case, Problem
+
+use_device, device_name = use_torch_device, torch_device_name
 
 
 def uses_cudnn(case: Case) -> bool:
