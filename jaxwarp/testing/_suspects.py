@@ -154,4 +154,5 @@ def _said(accused: _Accused, calls: Sequence[_Call]) -> str:
     mine = [c for c in calls if c.function in suspect.functions and suspect.applies(c.arguments)]
     first = call or mine[0]
     places = [first.place] if call else list(dict.fromkeys(c.place for c in mine))
-    return f"{', '.join(p for p in places if p)}: {suspect.said(first.arguments)}"
+    said = suspect.said(first.arguments).replace("{name:", f"{{{first.place!r}:")
+    return f"{', '.join(p for p in places if p)}: {said}"

@@ -37,9 +37,10 @@ class Parity:
         Returns:
             The same report.
 
-        Example:
-            >>> def test_silu(parity):  # doctest: +SKIP
-            ...     parity.collect(assert_parity(jax.nn.silu, torch.nn.functional.silu, x))
+        Example, as a test::
+
+            def test_silu(parity):
+                parity.collect(assert_parity(jax.nn.silu, torch.nn.functional.silu, x))
         """
         for row in report.rows:
             labels = {"operation": report.name, "dtype": row.dtype}
