@@ -59,6 +59,19 @@ def strict_float64() -> Iterator[None]:
 
 
 @pytest.fixture
+def as_users_have_it() -> Iterator[None]:
+    """Let dtypes and ranks be promoted, as in most projects and in Flax; one thread for torch.
+
+    The networks of these tests are tiny: threads would only wait for each other.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def parity(parity: plugin.Parity) -> report.Parity:
     """Compare with torch, and note the outcome for the parity table."""
     return report.Parity(parity)

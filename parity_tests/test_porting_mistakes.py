@@ -20,11 +20,7 @@ THETA = np.eye(2, 3) + 0.1 * RNG.normal(size=(2, 2, 3))
 KERNEL = RNG.normal(size=(2, 3, 3, 3))  # torch's: out, in, height, width
 
 
-@pytest.fixture(autouse=True)
-def _settings():
-    # As users have it.
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
 
 # Functions --------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import torch
@@ -15,14 +14,7 @@ from parity_tests.harness import flax_models, torch_models
 SEEDS = range(20)
 
 
-@pytest.fixture(autouse=True)
-def _settings():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the networks are tiny
-    # As users have it.
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
 
 def rngs():

@@ -17,10 +17,7 @@ from jaxwarp.testing import Measured, Report, Row, assert_module_parity, assert_
 X = np.random.default_rng(0).normal(size=(3, 4))
 
 
-@pytest.fixture(autouse=True)
-def _settings():
-    with jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
 
 def identity(x):

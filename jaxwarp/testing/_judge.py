@@ -14,7 +14,7 @@ from jaxwarp.testing._operands import Operands, is_float
 from jaxwarp.testing._question import Question, Side, draw
 from jaxwarp.testing._report import Row
 from jaxwarp.testing._suspects import suspects_of
-from jaxwarp.testing._symptoms import symptoms_of
+from jaxwarp.testing._symptoms import RANDOM, symptoms_of
 from jaxwarp.testing._wobble import Allowed
 
 _SHOWN = 12
@@ -177,9 +177,10 @@ def _rows(judged: Judged, dtype: str) -> list[Row]:
 
 
 def _hints(ours, theirs, question, judged: Judged, complaints) -> Iterator[str]:
-    if judged.way != "vmap":
+    symptoms = symptoms_of(ours, question, complaints)
+    if judged.way != "vmap" and RANDOM not in symptoms:  # torch cannot draw the same numbers
         yield from suspects_of(theirs, question, judged, complaints)
-    yield from symptoms_of(ours, question, complaints)
+    yield from symptoms.values()
 
 
 def _message(name: str, judged: Judged, complaints: Mapping[str, str], hints: list[str]) -> str:

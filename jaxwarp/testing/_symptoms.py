@@ -11,14 +11,15 @@ from jaxwarp.testing import _jax_side
 from jaxwarp.testing._jax_side import Ours
 from jaxwarp.testing._question import Question
 
+RANDOM = "random"
 _DRAWS = ("random_bits", "threefry2x32", "rng_uniform", "rng_bit_generator")
 # Where JAX itself stops a gradient on purpose, as in softmax, or draws on behalf of its caller.
 _LIBRARY = ("/nn/", "/numpy/", "/scipy/", "/ops/")
 _PACKAGES = (f"{Path(str(jax.__file__)).parent}/", f"{Path(__file__).parents[1]}/")
 
 
-def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -> list[str]:
-    """Return what our program does that may explain a difference, and where it does so."""
+def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -> dict[str, str]:
+    """Return what our program does that may explain a difference, and where, by its kind."""
     question = ours.posed(question)
     wanted = _jax_side.asked(question)._replace(order=0, forward=False)
     run = _jax_side.program(ours.call, wanted)
@@ -27,7 +28,7 @@ def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -
     try:
         traced = jax.make_jaxpr(run)(leaves, cotangents, (ours.extras, ()))
     except jax.errors.ConcretizationTypeError:
-        return []  # it looks at its operands' values: there is no program to read
+        return {}  # it looks at its operands' values: there is no program to read
     widest = max((jnp.finfo(x.dtype).bits for x in question.operands.floats()), default=0)
     values_agree = not any(name.startswith("value") for name in complaints)
     found: dict[str, str] = {}
@@ -35,15 +36,15 @@ def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -
         kind, text = _symptom(equation, place, widest)
         if kind != "gradient" or values_agree:
             found.setdefault(kind, text)
-    if "random" in found:
+    if RANDOM in found:
         found.pop("dtype", None)  # random numbers are drawn in a dtype of their own
-    return [text for text in found.values() if text]
+    return {kind: text for kind, text in found.items() if text}
 
 
 def _symptom(equation: Any, place: str, widest: int) -> tuple[str, str]:
     name, where = equation.primitive.name, f" at {place}" if place else ""
     if name in _DRAWS:
-        return "random", f"likely: ours draws random numbers{where}: is dropout left on?"
+        return RANDOM, f"likely: ours draws random numbers{where}: is dropout left on?"
     if name == "stop_gradient" and where and not _internal(equation):
         return "gradient", f"likely: ours stops a gradient{where}: is it detached in torch, too?"
     for variable in equation.outvars:
