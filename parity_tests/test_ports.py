@@ -11,7 +11,8 @@ from jaxwarp.interop import load_state_dict
 from jaxwarp.testing import Report, assert_module_parity
 from parity_tests.harness import flax_models, torch_models
 
-SEEDS = range(20)
+# Twenty for the models of examples/README.md, a few for the others.
+SEEDS = {"spatial transformer": range(20), "U-Net": range(20)}
 
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
@@ -158,7 +159,7 @@ PORTS = {
 
 @pytest.mark.parametrize("name", PORTS)
 def test_no_false_alarm(name):
-    for seed in SEEDS:
+    for seed in SEEDS.get(name, range(5)):
         report = PORTS[name].compare(seed)
         assert all(row.measured.share < 0.5 for row in report.rows), f"near an alarm:\n{report}"
 
