@@ -51,6 +51,16 @@ def convolved(image, kernel):
     return jax.lax.conv(image, kernel, (1, 1), "VALID")
 
 
+def pooled(**options):
+    def ours(image):
+        pad = ((1, 1), (1, 1))
+        image = jnp.moveaxis(image, 1, -1)
+        image = nnx.avg_pool(image, (2, 2), strides=(2, 2), padding=pad, **options)
+        return jnp.moveaxis(image, -1, 1)
+
+    return ours
+
+
 def attention(keep):
     def ours(x):
         scores = x @ x.T
@@ -124,6 +134,13 @@ FUNCTIONS = {
         lambda x: F.softmax(x @ x.T / 2, -1) @ x + x.detach(),
         (POINTS,),
         r"the same: value\n  likely: test_\w+.py:\d+: torch detaches a gradient here, ours doe",
+    ),
+    "average pooling that does not count the padding": (
+        pooled(count_include_pad=True),
+        pooled(count_include_pad=False),
+        lambda image: F.avg_pool2d(image, 2, padding=1),
+        (IMAGES,),
+        r"ours computes as with count_include_pad=False, torch with count_include_pad=True",
     ),
     "the variance of the other library": (
         lambda x: jnp.var(x, axis=1, ddof=1),

@@ -1,13 +1,13 @@
 """The conventions in which ports go wrong, each as a change to a call of torch's."""
 
-import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from jaxwarp.testing._calls import CONVS, TRANSPOSED, VARIANCES, signature
 
 Arguments = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ class Suspect(NamedTuple):
         if "conv" in getattr(function, "__name__", "") and isinstance(changed["padding"], _Sides):
             changed["input"] = F.pad(changed["input"], list(changed["padding"]))
             changed["padding"] = 0
-        positional = [changed.pop(name) for name in _signature(function)[0] if name in changed]
+        positional = [changed.pop(name) for name in signature(function)[0] if name in changed]
         return function(*positional, **changed)
 
     def said(self, arguments: Arguments) -> str:
@@ -40,74 +40,11 @@ class Suspect(NamedTuple):
         return self.say(arguments, self.change(arguments))
 
 
+_NORMS = (F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm)
+
+
 class _Sides(tuple):
     """Padding for each side of each axis, as F.pad takes it."""
-
-
-_CONVS = (torch.conv1d, torch.conv2d, torch.conv3d)
-_TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
-_NORMS = (F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm)
-_VARIANCES = (torch.var, torch.std, torch.Tensor.var, torch.Tensor.std)
-# The parameters of functions written in C++, which have no signature to look at: those that
-# are given by position, and the others.
-_BUILT_IN = {
-    **dict.fromkeys(
-        _CONVS, (("input", "weight", "bias", "stride", "padding", "dilation", "groups"), ())
-    ),
-    **dict.fromkeys(
-        _TRANSPOSED,
-        (
-            (
-                "input",
-                "weight",
-                "bias",
-                "stride",
-                "padding",
-                "output_padding",
-                "groups",
-                "dilation",
-            ),
-            (),
-        ),
-    ),
-    F.gelu: (("input",), ("approximate",)),
-    F.linear: (("input", "weight", "bias"), ()),
-    F.avg_pool2d: (
-        ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"),
-        (),
-    ),
-    torch.Tensor.detach: (("input",), ()),
-    torch.detach: (("input",), ()),
-    **dict.fromkeys(_VARIANCES, (("input", "dim"), ("unbiased", "correction", "keepdim"))),
-}
-_DEFAULTS = {
-    "approximate": "none",
-    "bias": None,
-    "stride": 1,
-    "padding": 0,
-    "dilation": 1,
-    "groups": 1,
-}
-
-
-@cache
-def _signature(function: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if function in _BUILT_IN:
-        return _BUILT_IN[function]
-    return tuple(inspect.signature(function).parameters), ()
-
-
-def bound(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a call's arguments by name."""
-    names, _ = _signature(function)
-    given = dict(zip(names, args, strict=False)) | dict(kwargs)
-    if function in _BUILT_IN:
-        known = set(names) | set(_signature(function)[1])
-        defaults = {k: v for k, v in _DEFAULTS.items() if k in known}
-    else:
-        parameters = inspect.signature(function).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return defaults | given
 
 
 # The changes ------------------------------------------------------------------
@@ -271,24 +208,24 @@ SUSPECTS: tuple[Suspect, ...] = (
     Suspect((F.batch_norm,), _other_momentum, _say_momentum),
     *(Suspect((F.batch_norm,), _momentum(m), _say_momentum) for m in (0.1, 0.01)),
     Suspect((F.gelu,), _other_gelu, _setting),
-    Suspect(_CONVS, _same_padding, _say_padding),
+    Suspect(CONVS, _same_padding, _say_padding),
     Suspect(
-        _CONVS,
+        CONVS,
         _transposed_window,
         _words("ours takes the kernel with height and width exchanged (a transposed kernel)"),
     ),
     Suspect(
-        (*_CONVS, *_TRANSPOSED),
+        (*CONVS, *TRANSPOSED),
         _flipped_window,
         _words("ours takes the kernel flipped: it convolves where torch correlates, or vice versa"),
     ),
     Suspect(
-        (F.linear, *_CONVS, *_TRANSPOSED),
+        (F.linear, *CONVS, *TRANSPOSED),
         _transposed_weight,
         _words("ours takes the kernel with inputs and outputs exchanged (a transposed kernel)"),
     ),
     Suspect((F.avg_pool2d,), _to("count_include_pad", False), _setting),
-    Suspect(_VARIANCES, _biased, _words("ours divides the variance by n, torch by n - 1")),
+    Suspect(VARIANCES, _biased, _words("ours divides the variance by n, torch by n - 1")),
     _Attached(
         (torch.Tensor.detach, torch.detach),
         _attached,

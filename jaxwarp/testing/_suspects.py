@@ -16,7 +16,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from jaxwarp.testing import _torch_side
-from jaxwarp.testing._conventions import SUSPECTS, Suspect, bound
+from jaxwarp.testing._calls import bound
+from jaxwarp.testing._conventions import SUSPECTS, Suspect
 from jaxwarp.testing._measure import Tolerance
 from jaxwarp.testing._question import Question, Side
 
