@@ -53,7 +53,7 @@ def convolved(image, kernel):
 
 def pooled(**options):
     def ours(image):
-        pad = ((1, 1), (1, 1))
+        pad: Any = ((1, 1), (1, 1))
         image = jnp.moveaxis(image, 1, -1)
         image = nnx.avg_pool(image, (2, 2), strides=(2, 2), padding=pad, **options)
         return jnp.moveaxis(image, -1, 1)
