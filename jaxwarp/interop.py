@@ -224,9 +224,10 @@ def load_state_dict(
     Layers are matched by name: torch's ``encoder.0.weight`` goes to ``module.encoder``,
     whose layer 0 it is if that is an ``nnx.Sequential`` or ``nnx.List``. Weights are
     transposed as the layer needs (``Conv``, ``ConvTranspose``, ``Linear``, ``BatchNorm``,
-    ``GroupNorm``, ``LayerNorm``, ``Embed``); parameters and buffers that a module holds
-    itself are copied under their own name. What a module derives when it is built, such as
-    the matrix of `jaxwarp.nn.TPSGrid` (``Buffer(..., persistent=False)``), is not asked for.
+    ``GroupNorm``, ``LayerNorm``, ``Embed``), and torch's packed projections of attention are
+    taken apart for ``MultiHeadAttention``; parameters and buffers that a module holds itself
+    are copied under their own name. What a module derives when it is built, such as the
+    matrix of `jaxwarp.nn.TPSGrid` (``Buffer(..., persistent=False)``), is not asked for.
     Values take the dtype of the variable they go to. Either everything is loaded or, on an
     error, nothing.
 

@@ -1,4 +1,4 @@
-"""Configuration and the `parity` fixture of the whole suite; its options are in `options`."""
+"""Configuration of the whole suite; options and table are those of `jaxwarp.testing.plugin`."""
 
 import itertools
 from collections.abc import Iterator
@@ -8,15 +8,17 @@ import jax
 import pytest
 import torch
 
-from parity_tests.harness import report, torch_side
+from jaxwarp.testing import plugin
+from parity_tests.harness import compare, report
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    _use_platform(str(config.getoption("--jax-platform")))
+def pytest_configure() -> None:
     torch.set_num_threads(2)
-    torch_side.use_device(str(config.getoption("--torch-device")))
-    table = report.Table(config.getoption("--parity-report"))
-    config.pluginmanager.register(table, "parity-table")
+
+
+def pytest_parity_facts() -> dict[str, str]:
+    """Add to the header of the parity table."""
+    return {"verified against torch": compare.VERIFIED_TORCH}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,13 +43,6 @@ def pytest_runtest_teardown() -> None:
         jax.clear_caches()
 
 
-def _use_platform(platform: str) -> None:
-    if platform == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    elif jax.default_backend() != platform:
-        raise pytest.UsageError(f"--jax-platform {platform}: JAX finds {jax.devices()}")
-
-
 @pytest.fixture(scope="package", autouse=True)
 def strict_float64() -> Iterator[None]:
     """Run every test here with float64 on, and let no dtype or rank be promoted silently.
@@ -64,6 +59,19 @@ def strict_float64() -> Iterator[None]:
 
 
 @pytest.fixture
-def parity(request: pytest.FixtureRequest) -> report.Parity:
+def as_users_have_it() -> Iterator[None]:
+    """Let dtypes and ranks be promoted, as in most projects and in Flax; one thread for torch.
+
+    The networks of these tests are tiny: threads would only wait for each other.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def parity(parity: plugin.Parity) -> report.Parity:
     """Compare with torch, and note the outcome for the parity table."""
-    return report.Parity(request.node)
+    return report.Parity(parity)

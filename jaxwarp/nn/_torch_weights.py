@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxwarp import _checks
-from jaxwarp.nn import _flattens
+from jaxwarp.nn import _flattens, _torch_attention
 from jaxwarp.nn._buffer import Buffer
 
 # What torch calls the variables of a layer, where the names differ.
@@ -54,6 +54,7 @@ def load(
 ) -> tuple[list[str], list[str]]:
     """Copy torch's weights into ``module``; see `jaxwarp.interop.load_state_dict`."""
     slots = dict(_slots(module))
+    weights, misfits = _torch_attention.unpacked(slots, weights, lambda key: _renamed(key, rename))
     names = {key: _renamed(key, rename) for key in weights if not key.endswith(_NOT_LOADED)}
     keys = {name: key for key, name in names.items()}
     missing = [name for name in slots if name not in keys]
@@ -62,6 +63,7 @@ def load(
         key.rpartition(".")[0]: slots[name].layer for key, name in names.items() if name in slots
     }
     problems = [
+        *misfits,
         *_unused_names(weights, rename),
         *_reorder_columns(slots, {_renamed(k, rename): v for k, v in flattened.items()}),
         *_flattens.problems(module, layers, flattened),

@@ -17,10 +17,11 @@ that cancellation does not count as error.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from jaxwarp.testing import Tolerance
+from jaxwarp.testing import same as same  # beside the tolerances that it is given here
 from parity_tests.harness import reference
 from parity_tests.harness.cases import HUGE, Problem
 
@@ -38,57 +39,6 @@ GRID_ULP = {
     "invert_affine": 64.0,
     "tps_grid": 256.0,  # a linear system is solved
 }
-
-
-class Tolerance(NamedTuple):
-    """The largest allowed difference and what counts as magnitude one, for each entry."""
-
-    allowed: np.ndarray
-    scale: np.ndarray
-
-
-class Measured(NamedTuple):
-    """The worst difference of one comparison in ulp, what is allowed there, the largest share."""
-
-    ulp: float
-    allowed_ulp: float
-    share: float
-
-
-EQUAL = Tolerance(np.array(0.0), np.array(1.0))
-
-
-def same(what: str, ours, theirs, tolerance: Tolerance, eps: float) -> Measured:
-    """Raise an AssertionError unless two arrays are the same; return how far apart they are."""
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
-        raise AssertionError(
-            f"{what}: {ours.dtype}{ours.shape} against {theirs.dtype}{theirs.shape}"
-        )
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    allowed, scale = (np.broadcast_to(t, a.shape) for t in tolerance)
-    equal = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        error = np.where(equal, 0.0, np.abs(a - b))
-    over = ~(error <= allowed)  # a NaN on one side only is over
-    if not error.size:
-        return Measured(0.0, 0.0, 0.0)
-    if over.any():
-        raise AssertionError(_complaint(what, a, b, error, allowed, over))
-    unit = eps * np.where(scale > 0, scale, 1)
-    share = np.divide(error, allowed, out=np.zeros_like(error), where=allowed > 0)
-    ulp, at = error / unit, np.argmax(error / unit)
-    return Measured(*(float(x) for x in (ulp.flat[at], (allowed / unit).flat[at], share.max())))
-
-
-def _complaint(what, a, b, error, allowed, over) -> str:
-    excess = np.where(over, np.nan_to_num(error, nan=np.inf) - allowed, -np.inf)
-    at = tuple(int(i) for i in np.unravel_index(np.argmax(excess), error.shape))
-    return (
-        f"{what}: {int(over.sum())} of {over.size} entries differ by more than allowed; "
-        f"worst at {at}: {float(a[at])!r} against {float(b[at])!r}, "
-        f"difference {error[at]:.3g}, allowed {allowed[at]:.3g}"
-    )
 
 
 def of_largest(theirs: np.ndarray, ulp: float) -> Tolerance:

@@ -11,22 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from jaxwarp.testing import torch_device, torch_device_name, use_torch_device
 from parity_tests.harness.cases import Case, Problem
 
-_device = torch.device("cpu")
-
-
-def use_device(name: str) -> None:
-    """Run everything below on ``name``: "cpu" or "cuda"."""
-    global _device
-    _device = torch.device(name)
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-
-
-def device_name() -> str:
-    """Say what torch runs on."""
-    return torch.cuda.get_device_name() if _device.type == "cuda" else "CPU"
+use_device, device_name = use_torch_device, torch_device_name
 
 
 def uses_cudnn(case: Case) -> bool:
@@ -36,12 +24,13 @@ def uses_cudnn(case: Case) -> bool:
     """
     options = ("grid_sample", "bilinear", "zeros", True)
     asked = (case.op, case.mode, case.padding, case.align_corners) == options
-    return _device.type == "cuda" and asked and case.axes < 3 and not case.exact
+    on_cuda = torch_device().startswith("cuda")
+    return on_cuda and asked and case.axes < 3 and not case.exact
 
 
 def tensor(x: np.ndarray) -> torch.Tensor:
     """Copy an array to torch's device."""
-    return torch.tensor(x, device=_device)
+    return torch.tensor(x, device=torch_device())
 
 
 def array(x: torch.Tensor) -> np.ndarray:
