@@ -1,6 +1,12 @@
 """Differentiable image warping for JAX: affine grids, grid sampling, thin-plate splines."""
 
 from jaxwarp._crops import crop_and_resize
+from jaxwarp._flows import (
+    compose_flow,
+    flow_jacobian_determinant,
+    integrate_velocity,
+    invert_flow,
+)
 from jaxwarp._grids import (
     affine_grid,
     compose_affine,
@@ -22,11 +28,15 @@ __all__ = [
     "affine_grid",
     "bending_energy",
     "compose_affine",
+    "compose_flow",
     "crop_and_resize",
     "flow_grid",
+    "flow_jacobian_determinant",
     "grid_sample",
     "homography_grid",
+    "integrate_velocity",
     "invert_affine",
+    "invert_flow",
     "paste",
     "patch_affine",
     "remap",
