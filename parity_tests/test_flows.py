@@ -96,9 +96,7 @@ def test_a_flow_of_zero_changes_no_bit(axes):
 @in_each_dimension
 def test_affine_flows_compose_as_their_matrices(axes):
     spatial = (12,) * axes
-    outer, inner = (
-        generator(axes, spatial, seed=seed) + np.eye(axes, axes + 1) for seed in (1, 2)
-    )
+    outer, inner = (generator(axes, spatial, seed=seed) + np.eye(axes, axes + 1) for seed in (1, 2))
     both = np.asarray(jaxwarp.compose_affine(outer[None], inner[None]))[0]
     flows = [affine_flow(matrix, spatial) for matrix in (outer, inner, both)]
     # Linear interpolation is exact for affine maps, where it does not leave the frame.
