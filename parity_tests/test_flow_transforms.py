@@ -1,6 +1,5 @@
 """Flows under JAX's transformations: derivatives, what they keep, batching, export; bad input."""
 
-import re
 from functools import partial
 
 import jax
@@ -172,11 +171,18 @@ def test_flows_of_two_shapes(other):
 
 
 @pytest.mark.parametrize("name", ["compose_flow", "invert_flow", "integrate_velocity"])
-@pytest.mark.parametrize("wrong", ["edge", None, 1, ("wrap", "edge"), ("wrap",)])
-def test_unknown_paddings(name, wrong):
-    with says(
-        ValueError, "padding_mode", re.escape(str(wrong[-1] if isinstance(wrong, tuple) else wrong))
-    ):
+@pytest.mark.parametrize(
+    ("wrong", "came"),
+    [
+        ("edge", "'edge'"),
+        (None, "None"),
+        (1, "1"),
+        (("wrap", "edge"), "'edge'"),
+        (("wrap",), r"\('wrap',\)"),
+    ],
+)
+def test_unknown_paddings(name, wrong, came):
+    with says(ValueError, "padding_mode", came):
         call(name, padding_mode=wrong)
 
 

@@ -1,5 +1,7 @@
 """Flows that compose, invert, integrate and fold: values, and what must hold of them."""
 
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from scipy.ndimage import map_coordinates
 import jaxwarp
 
 SIZES = {1: (9,), 2: (6, 8), 3: (5, 4, 6)}
-NUMPY_MODES = {
+NUMPY_MODES: dict[str, Any] = {
     "zeros": "constant",
     "border": "edge",
     "reflection": "symmetric",
@@ -187,7 +189,7 @@ def test_what_is_not_finite_stays_so_in_its_own_batch_element(bad):
     flow = random_flow(2, 0.1)
     flow[0, 2, 3, 0] = bad
     for result in (jaxwarp.invert_flow(flow), jaxwarp.integrate_velocity(flow)):
-        lost = ~np.isfinite(np.asarray(result)).all(axis=-1)
+        lost = np.isnan(np.sum(np.asarray(result) * 0, axis=-1))
         assert lost[0, 2, 3]
         assert not lost[1].any()
 
