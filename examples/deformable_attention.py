@@ -18,6 +18,7 @@ import scattered_digits as scene
 from flax import nnx
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 from rich.progress import track
 
 import jaxwarp
@@ -162,12 +163,14 @@ def draw(output, canvas, boxes, probability, looked, kept):
             axes.add_patch(Rectangle((x - w / 2, y - h / 2), w, h, fill=False, color="tab:cyan"))
             text = {"color": "tab:cyan", "va": "top", "fontsize": 12, "fontweight": "bold"}
             axes.text(x - w / 2 + 1, y - h / 2 + 1, int(probability[n, q].argmax()), **text)
-        surest = jnp.argmax(jnp.where(kept[n], probability[n].max(-1), 0))
-        where, weights = (np.asarray(x[n, surest]) for x in looked)
-        style = {"color": "tab:orange", "alpha": 0.8, "edgecolors": "none"}
-        axes.scatter(*side * where.reshape(-1, 2).T, s=400 * weights.ravel(), **style)
+        if kept[n].any():
+            surest = jnp.argmax(jnp.where(kept[n], probability[n].max(-1), 0))
+            where, weights = (np.asarray(x[n, surest]) for x in looked)
+            style = {"color": "tab:orange", "alpha": 0.7, "edgecolors": "none"}
+            axes.scatter(*side * where.reshape(-1, 2).T, s=200 * weights.ravel(), **style)
         axes.set(xlim=(0, side), ylim=(side, 0))
     figure.savefig(output, dpi=70)
+    Image.open(output).quantize(96).save(output, optimize=True)
 
 
 if __name__ == "__main__":
