@@ -24,7 +24,7 @@ from rich.progress import track
 import jaxwarp
 
 STEPS, BATCH, WIDTH, RATE = 1200, 16, 64, 3e-3
-FOUND = 0.4  # a digit is one that a cell says with this probability
+FOUND = 0.3  # a digit is one that a cell says with this probability
 
 
 class DeformableAttention(nnx.Module):
