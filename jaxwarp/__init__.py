@@ -3,6 +3,12 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxwarp._flows import (
+    compose_flow,
+    flow_jacobian_determinant,
+    integrate_velocity,
+    invert_flow,
+)
 from jaxwarp._grids import affine_grid, flow_grid, homography_grid
 from jaxwarp._matrices import affine_matrix, compose_affine, invert_affine, theta_from_pixels
 from jaxwarp._patches import crop_and_resize, paste, patch_affine
@@ -26,11 +32,15 @@ __all__ = [
     "backend_of",
     "bending_energy",
     "compose_affine",
+    "compose_flow",
     "crop_and_resize",
     "flow_grid",
+    "flow_jacobian_determinant",
     "grid_sample",
     "homography_grid",
+    "integrate_velocity",
     "invert_affine",
+    "invert_flow",
     "paste",
     "patch_affine",
     "remap",

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import DTypeLike
 
 _T = TypeVar("_T")
@@ -90,3 +91,11 @@ def identity_grid(spatial: Sequence[Any], align_corners: bool, dtype: DTypeLike)
     """Return the normalised coordinates of every pixel centre, (*spatial, n), listed (x, y, z)."""
     centers = [pixel_centers(size, align_corners, dtype) for size in spatial]
     return jnp.stack(xyz_order(jnp.meshgrid(*centers, indexing="ij")), axis=-1)
+
+
+def moved_pixels(flow: jax.Array) -> jax.Array:
+    """Return where a flow (N, *spatial, n) in pixels leads from every pixel's own position."""
+    axes = xyz_order(range(1, flow.ndim - 1))
+    shape = flow.shape[:-1]
+    own = [lax.broadcasted_iota(flow.dtype, shape, axis) for axis in axes]
+    return jnp.stack([x + flow[..., i] for i, x in enumerate(own)], axis=-1)

@@ -27,6 +27,7 @@ STEP = re.compile(
 )
 # What a column's heading needs installed, beyond the torch and jax of every column.
 NEEDS = {
+    "MONAI": "monai",
     "OpenCV": "cv2",
     "dm_pix": "dm_pix",
     "keras": "keras",

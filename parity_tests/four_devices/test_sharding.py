@@ -251,3 +251,49 @@ def test_explicit_axes_need_no_communication_for_a_batch(explicit):
     assert collectives(compiled) == []
     splatted = jax.jit(lambda v, g: jaxwarp.splat(v, g, (96, 96)))
     assert collectives(splatted.lower(placed[2], placed[1]).compile()) == []
+
+
+# Flows ------------------------------------------------------------------------
+
+FLOWS = {
+    "compose_flow": jaxwarp.compose_flow,
+    "invert_flow": lambda flow, _: jaxwarp.invert_flow(flow, steps=4),
+    "integrate_velocity": lambda flow, _: jaxwarp.integrate_velocity(flow, steps=4),
+    "flow_jacobian_determinant": lambda flow, _: jaxwarp.flow_jacobian_determinant(flow),
+}
+
+
+def flow_gradients(name):
+    def both(flow, other):
+        def loss(flow, other):
+            value = FLOWS[name](flow, other)
+            return jnp.sum(value**2, axis=tuple(range(1, value.ndim))), value
+
+        value, pull_back, out = jax.vjp(loss, flow, other, has_aux=True)
+        return out, *pull_back(jnp.ones_like(value))
+
+    return both
+
+
+def flows():
+    random = np.random.default_rng(0)
+    return [jnp.asarray(random.uniform(-3, 3, (8, 20, 24, 2)), jnp.float32) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_flows_of_a_sharded_batch_need_no_communication(mesh, explicit, name):
+    """By the compiler's own choice, in `shard_map`, and on explicit axes."""
+    both, operands = flow_gradients(name), flows()
+    expected = jax.jit(both)(*operands)
+    mapped = jax.shard_map(both, mesh=mesh, in_specs=P("devices"), out_specs=P("devices"))
+    over_batch = NamedSharding(mesh, P("devices"))
+    programs = {
+        "compiler": (jax.jit(both, out_shardings=over_batch), mesh),
+        "shard_map": (jax.jit(mapped), mesh),
+        "explicit": (jax.jit(flow_gradients(name)), explicit),
+    }
+    for program, where in programs.values():
+        placed = jax.device_put(operands, NamedSharding(where, P("devices")))
+        compiled = program.lower(*placed).compile()
+        assert collectives(compiled) == []
+        assert_same(compiled(*placed), expected)
