@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxwarp._sampler.backends import portable
+from jaxwarp._sampler.backends import gpu, portable, tpu
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import let_compiler_place, vary_alike
 
@@ -75,10 +75,6 @@ def _bind(op: str, spec: SampleSpec, operands: dict[str, Any]) -> jax.Array:
     return sample_p.bind(*args, op=op, spec=spec, names=names)
 
 
-def _compute(*args: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> jax.Array:
-    return getattr(portable, op)(dict(zip(names, args, strict=True)), spec)
-
-
 @sample_p.def_abstract_eval
 def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> Any:
     """Describe the result by tracing a stand-in that depends on every operand.
@@ -96,7 +92,16 @@ def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) ->
     return out
 
 
-mlir.register_lowering(sample_p, mlir.lower_fun(_compute, multiple_results=False))
+def _lowering(backend: Any) -> Any:
+    def compute(*args: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> jax.Array:
+        return getattr(backend, op)(dict(zip(names, args, strict=True)), spec)
+
+    return mlir.lower_fun(compute, multiple_results=False)
+
+
+mlir.register_lowering(sample_p, _lowering(portable))
+for _platform, _backend in {"cuda": gpu, "rocm": gpu, "tpu": tpu}.items():
+    mlir.register_lowering(sample_p, _lowering(_backend), platform=_platform)
 _jitted = jax.jit(sample_p.bind, static_argnames=("op", "spec", "names"))
 
 

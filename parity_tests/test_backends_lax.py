@@ -1,0 +1,162 @@
+"""The forms for GPUs and TPUs beside the portable one, on whatever machine this is.
+
+They are plain `lax`, so they compute the same anywhere; only the rounding of their sums may
+differ. Everything is in float64 but where dtypes are the question.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxwarp._layout import Layout
+from jaxwarp._sampler import SampleSpec, checked_rule
+from jaxwarp._sampler.backends import gpu, portable, tpu
+
+BACKENDS = {"gpu": gpu, "tpu": tpu}
+OPERATIONS = ("sample", "splat", "correlate")
+LAYOUTS = (Layout(False), Layout(True))
+MODES = ("nearest", "bilinear", "bicubic")
+PADDINGS = ("zeros", "border", "reflection")
+# Of each number of axes: one longer than any block, and one that is shorter than most.
+SIZES = {1: ((9,), (2,)), 2: ((5, 6), (1, 3)), 3: ((3, 5, 4), (2, 1, 5))}
+POINTS = (2, 3)
+
+
+def operands(spec, op, seed=0, batch=2, channels=3, windows=False):
+    """Make what an operation takes; points lie in, on the rim of, and far outside the image."""
+    random, axes = np.random.default_rng(seed), len(spec.spatial)
+    dtype = np.float64 if spec.dtype == np.float64 else np.float32
+    grid = random.uniform(-1.6, 1.6, (batch, *POINTS, axes))
+    if not spec.rule.normalized:
+        grid *= 4
+    grid[:, 0, :2] = random.choice([-1.0, 0.0, 1.0, 1e30, np.nan, -np.inf], (batch, 2, axes))
+    made = {
+        "image": random.standard_normal(spec.layout.arrange(batch, channels, spec.spatial)),
+        "values": random.standard_normal(spec.layout.arrange(batch, channels, POINTS)),
+        "scale": random.standard_normal((batch, *POINTS, len(spec.orders))),
+    }
+    wanted = {"sample": ("image", "scale"), "splat": ("values", "scale")}
+    names = wanted.get(op, ("image", "values"))
+    cast = {"scale": dtype, "image": spec.dtype, "values": spec.dtype}
+    result = {name: jnp.asarray(made[name], cast[name]) for name in names}
+    if not any(map(any, spec.orders)) and seed % 2:
+        result.pop("scale", None)
+    if windows:
+        first = [random.integers(0, n, (batch, 1, POINTS[1])) for n in spec.spatial]
+        size = [random.integers(1, n - f + 1) for n, f in zip(spec.spatial, first, strict=True)]
+        window = np.stack([np.stack(first, -1), np.stack(size, -1)], -1)
+        result["window"] = jnp.asarray(window, jnp.int32)
+    return result | {"grid": jnp.asarray(grid, dtype)}
+
+
+def assert_equal(backend, op, given, spec):
+    ours, theirs = getattr(backend, op)(given, spec), getattr(portable, op)(given, spec)
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert np.isfinite(theirs).all()
+    largest = np.abs(theirs).max(initial=1e-300)
+    bits = spec.dtype if op != "correlate" else given["grid"].dtype
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=64 * jnp.finfo(bits).eps * largest)
+
+
+def orders_of(axes, degree):
+    """Plain sampling; and all first derivatives with a mixed one, where the mode has any."""
+    zero = (0,) * axes
+    yield (zero,)
+    if degree:
+        steps = [tuple(int(a == axis) for a in range(axes)) for axis in range(axes)]
+        yield (*steps, (1,) * axes, (min(degree, 2), *zero[1:]))
+
+
+@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_rule(backend, mode, padding, axes):
+    """All operations, orders of derivatives and layouts, taking turns with frames and windows."""
+    for seed, (op, layout, plain) in enumerate(itertools.product(OPERATIONS, LAYOUTS, (0, 1))):
+        rule = checked_rule(mode, padding, *_FRAMES[seed % 3])
+        orders = list(orders_of(axes, rule.degree))[plain - 1]
+        size = SIZES[axes][seed % 4 == 0]
+        spec = SampleSpec(rule, layout, size, np.dtype(np.float64), orders)
+        given = operands(spec, op, seed, windows=seed % 5 == 0)
+        assert_equal(BACKENDS[backend], op, given, spec)
+
+
+_FRAMES = ((False, True), (True, True), (False, False))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("op", OPERATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_dtype(backend, op, dtype):
+    for layout in LAYOUTS:
+        spec = SampleSpec.plain(checked_rule("bilinear", "zeros", False, True), layout, (5, 6), dtype)
+        assert_equal(BACKENDS[backend], op, operands(spec, op), spec)
+
+
+@pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0), (1, 1), (3, 4), (1, 17), (1, 130)])
+@pytest.mark.parametrize("op", OPERATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_few_channels_and_many(backend, op, batch, channels):
+    for layout, mode in itertools.product(LAYOUTS, MODES):
+        rule = checked_rule(mode, "border", False, True)
+        spec = SampleSpec.plain(rule, layout, (5, 6), np.float64)
+        given = operands(spec, op, batch=batch, channels=channels)
+        assert_equal(BACKENDS[backend], op, given, spec)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_outside_is_never_read_and_never_written(backend, mode):
+    """NaN pixels beside the window, and NaN values at points outside, go nowhere."""
+    rule = checked_rule(mode, "zeros", False, False)
+    for layout in LAYOUTS:
+        spec = SampleSpec.plain(rule, layout, (6, 7), np.float64)
+        inner = layout.arrange(1, 1, (slice(2, 4), slice(3, 6)))
+        image = np.full(layout.arrange(1, 1, spec.spatial), np.nan)
+        image[tuple(s if isinstance(s, slice) else slice(None) for s in inner)] = 1.0
+        grid = np.stack(np.meshgrid(np.linspace(-3, 5, 9), np.linspace(-3, 5, 9)), -1)[None]
+        window = np.array([[2, 2], [3, 3]], np.int32).reshape(1, 1, 1, 2, 2)
+        given = {"image": image, "grid": grid, "window": window}
+        given = {name: jnp.asarray(x) for name, x in given.items()}
+        assert_equal(BACKENDS[backend], "sample", given, spec)
+        lost = np.abs(grid - 1.0).max(-1) > 4
+        assert lost.any()
+        values = np.where(lost, np.nan, 1.0).reshape(layout.arrange(1, 1, (9, 9)))
+        given = {"values": jnp.asarray(values), "grid": jnp.asarray(grid)}
+        assert_equal(BACKENDS[backend], "splat", given, spec)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pixel_with_weight_zero_is_read(backend):
+    """As in torch: zero times NaN is NaN, so what is inside counts even without weight."""
+    spec = SampleSpec.plain(checked_rule("bilinear", "zeros", True, True), LAYOUTS[0], (2, 2), "float64")
+    image = jnp.asarray([[[[1.0, np.nan], [2.0, 3.0]]]])
+    out = BACKENDS[backend].sample({"image": image, "grid": -jnp.ones((1, 1, 2))}, spec)
+    assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_batches_that_int32_cannot_number(backend):
+    """The image and the result have their batch as an axis of its own, as in the plain form."""
+    batch, size = 2**16, (2**8, 2**9)
+    for layout, op in itertools.product(LAYOUTS, OPERATIONS):
+        spec = SampleSpec.plain(checked_rule("bilinear", "zeros", False, True), layout, size, "float32")
+        shapes = {
+            "image": layout.arrange(batch, 1, size),
+            "values": layout.arrange(batch, 1, (5,)),
+            "grid": (batch, 5, 2),
+        }
+        shapes.pop({"sample": "values", "splat": "image"}.get(op, ""), None)
+        given = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+        programs = [
+            jax.jit(functools.partial(getattr(b, op), spec=spec)).lower(given).as_text()
+            for b in (BACKENDS[backend], portable)
+        ]
+        assert f"tensor<{batch * size[0] * size[1]}x" not in programs[0]
+        assert "batching_dims = [0]" in programs[0] or "while" in programs[0]
