@@ -11,6 +11,7 @@ from jaxwarp._grids import (
 from jaxwarp._paste import paste
 from jaxwarp._patches import patch_affine
 from jaxwarp._sample import grid_sample, remap, splat
+from jaxwarp._sampler import backend_of
 from jaxwarp._tps import tps_apply, tps_fit, tps_grid
 from jaxwarp._tps_geometry import bending_energy, tps_invert, tps_jacobian_determinant
 from jaxwarp._tps_operator import ThinPlateOperator, tps_operator
@@ -20,6 +21,7 @@ __all__ = [
     "ThinPlateOperator",
     "ThinPlateSpline",
     "affine_grid",
+    "backend_of",
     "bending_energy",
     "compose_affine",
     "crop_and_resize",

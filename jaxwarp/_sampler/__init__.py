@@ -6,8 +6,9 @@ they are computed, `neighbours` which pixels a point has around it, `rules` what
 interpolation do along one axis, `spec` what is known of a call before any number is.
 """
 
+from jaxwarp._sampler.backends import backend_of
 from jaxwarp._sampler.primitive import pull, push
 from jaxwarp._sampler.rules import Rule, checked_rule
 from jaxwarp._sampler.spec import SampleSpec
 
-__all__ = ["Rule", "SampleSpec", "checked_rule", "pull", "push"]
+__all__ = ["Rule", "SampleSpec", "backend_of", "checked_rule", "pull", "push"]

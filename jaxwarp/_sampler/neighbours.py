@@ -51,7 +51,7 @@ def locate(grid: jax.Array, window: jax.Array | None, spec: SampleSpec) -> Point
         firsts, sizes = (tuple(window[..., axis, end] for axis in axes) for end in (0, 1))
     coordinates = _axes_of(grid)
     return Points(
-        tuple(rules.position(coordinates[a], spec.rule, sizes[a]) for a in axes), firsts, sizes
+        tuple(rules.position(coordinates[a], spec.along(a), sizes[a]) for a in axes), firsts, sizes
     )
 
 
@@ -63,8 +63,8 @@ def _axes_of(grid: jax.Array) -> tuple[jax.Array, ...]:
 def chain_factors(grid: jax.Array, points: Points, spec: SampleSpec) -> list[jax.Array | None]:
     """Return each term's chain-rule factor, the product of slope ** order over the axes."""
     slopes = [
-        rules.slope(g, spec.rule, size)
-        for g, size in zip(_axes_of(grid), points.sizes, strict=True)
+        rules.slope(g, spec.along(axis), size)
+        for axis, (g, size) in enumerate(zip(_axes_of(grid), points.sizes, strict=True))
     ]
     factors: list[jax.Array | None] = []
     for order in spec.orders:
@@ -107,9 +107,9 @@ class AxisTap(NamedTuple):
 
 def taps_of_axis(axis: int, points: Points, spec: SampleSpec) -> list[AxisTap]:
     """List the taps along one axis, each with its weights for all terms."""
-    where = (spec.spatial[axis], points.sizes[axis], points.firsts[axis])
+    rule, where = spec.along(axis), (spec.spatial[axis], points.sizes[axis], points.firsts[axis])
     taps: dict[int, list[Tap]] = {
-        order: rules.axis_taps(points.positions[axis], spec.rule, order, *where)
+        order: rules.axis_taps(points.positions[axis], rule, order, *where)
         for order in {o[axis] for o in spec.orders}
     }
     return [

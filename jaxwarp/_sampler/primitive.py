@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxwarp._sampler.backends import gpu, portable, tpu
+from jaxwarp._sampler.backends import choose
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import let_compiler_place, vary_alike
 
@@ -92,16 +92,28 @@ def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) ->
     return out
 
 
-def _lowering(backend: Any) -> Any:
-    def compute(*args: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> jax.Array:
+def _lower(
+    ctx: mlir.LoweringRuleContext,
+    *args: Any,
+    platform: str | None = None,
+    op: str,
+    spec: SampleSpec,
+    names: tuple[str, ...],
+) -> Any:
+    """Let a backend compute it: the platform's own, where the program is for one device."""
+    avals: Any = dict(zip(names, ctx.avals_in, strict=True))
+    backend = choose(platform, op, avals, spec)
+
+    def compute(*args: Any) -> jax.Array:
         return getattr(backend, op)(dict(zip(names, args, strict=True)), spec)
 
-    return mlir.lower_fun(compute, multiple_results=False)
+    return mlir.lower_fun(compute, multiple_results=False)(ctx, *args)
 
 
-mlir.register_lowering(sample_p, _lowering(portable))
-for _platform, _backend in {"cuda": gpu, "rocm": gpu, "tpu": tpu}.items():
-    mlir.register_lowering(sample_p, _lowering(_backend), platform=_platform)
+mlir.register_lowering(sample_p, _lower)
+for _platform in ("cpu", "cuda", "rocm", "tpu"):
+    mlir.register_lowering(sample_p, partial(_lower, platform=_platform), platform=_platform)
+
 _jitted = jax.jit(sample_p.bind, static_argnames=("op", "spec", "names"))
 
 

@@ -3,7 +3,9 @@
 Three ideas, each a function of one axis only:
 
 1. *Padding* is a map from position to position (`_PADDINGS`). Torch pads the
-   position for nearest and bilinear, and each tap's own index for bicubic.
+   position for nearest and bilinear, and each tap's own index for bicubic. Wrap,
+   which torch has not, does both: between the last pixel and the first lies a
+   position whose taps are those two.
 2. *Taps* are a short list of (pixel, inside, weight). A tap that is not inside
    the image reads zero and writes nothing.
 3. *Derivatives* of the weights with respect to the position are again weights on
@@ -28,10 +30,13 @@ _W = TypeVar("_W")
 
 
 class Rule(NamedTuple):
-    """How coordinates turn into taps: the static part of a sampling operation."""
+    """How coordinates turn into taps: the static part of a sampling operation.
+
+    ``padding_mode`` is one for all axes, or one for each in array order.
+    """
 
     mode: str
-    padding_mode: str
+    padding_mode: str | tuple[str, ...]
     align_corners: bool
     normalized: bool = True
 
@@ -39,6 +44,18 @@ class Rule(NamedTuple):
     def degree(self) -> int:
         """The highest derivative of the weights that is not zero everywhere."""
         return _KERNELS[self.mode].degree
+
+    def padding_modes(self, axes: int) -> tuple[str, ...]:
+        """Return the padding mode of each of so many axes, or raise if there are others."""
+        modes = self.padding_mode
+        if isinstance(modes, str):
+            return (modes,) * axes
+        if len(modes) != axes:
+            raise ValueError(
+                f"padding_mode must be one name, or one for each of the {axes} spatial axes in"
+                f" array order, got {modes!r}"
+            )
+        return modes
 
 
 class Tap(NamedTuple):
@@ -54,7 +71,16 @@ def count(rule: Rule) -> int:
     return len(_KERNELS[rule.mode].offsets)
 
 
-def position(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
+class AxisRule(NamedTuple):
+    """A rule along one axis, with the padding mode that it has there."""
+
+    mode: str
+    padding_mode: str
+    align_corners: bool
+    normalized: bool
+
+
+def position(g: jax.Array, rule: AxisRule, size: Any) -> jax.Array:
     """Map coordinates to finite positions in an axis of ``size`` pixels, padded."""
     padding = _PADDINGS[rule.padding_mode]
     extent = jnp.asarray(size, g.dtype)
@@ -63,13 +89,13 @@ def position(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
     return p if _KERNELS[rule.mode].pads_taps else padding.move(p, extent, rule.align_corners)
 
 
-def slope(g: jax.Array, rule: Rule, size: Any) -> jax.Array:
+def slope(g: jax.Array, rule: AxisRule, size: Any) -> jax.Array:
     """Return the derivative of `position` with respect to the coordinate."""
     return _differentiate(lambda g: position(g, rule, size))(g)
 
 
 def axis_taps(
-    p: jax.Array, rule: Rule, order: int, length: Any, size: Any, first: Any = 0
+    p: jax.Array, rule: AxisRule, order: int, length: Any, size: Any, first: Any = 0
 ) -> list[Tap]:
     """List the taps of positions along one axis.
 
@@ -85,7 +111,8 @@ def axis_taps(
     weights = kernel.weights
     for _ in range(order):
         weights = _differentiate(weights)
-    padding = _PADDINGS[rule.padding_mode if kernel.pads_taps else "zeros"]
+    padding = _PADDINGS[rule.padding_mode]
+    padding = padding if kernel.pads_taps or padding.joins_ends else _PADDINGS["zeros"]
     anchor = kernel.anchor(p)
     start = padding.start(anchor, size)
     pixels = padding.pixels(start, kernel.offsets, size, rule.align_corners)
@@ -116,13 +143,14 @@ class _Padding(NamedTuple):
     """A padding mode: ``finite`` first gives every float a place, ``move`` then pads.
 
     ``start`` turns a whole-numbered position into what ``pixels`` counts from: it lists the
-    padded pixels at offsets from there.
+    padded pixels at offsets from there. Where it ``joins_ends``, it does so for every kernel.
     """
 
     finite: Callable[[jax.Array, jax.Array], jax.Array]
     move: Callable[[jax.Array, jax.Array, bool], jax.Array]
     start: Callable[[jax.Array, Any], jax.Array]
     pixels: Callable[[jax.Array, tuple[int, ...], Any, bool], list[jax.Array]]
+    joins_ends: bool = False
 
 
 def _finite_or_outside(p: jax.Array, extent: jax.Array) -> jax.Array:
@@ -136,7 +164,7 @@ def _finite_or_edge(p: jax.Array, extent: jax.Array) -> jax.Array:
     return jnp.where((p > low) & (p < high), p, far)
 
 
-def _finite_for_reflection(p: jax.Array, extent: jax.Array) -> jax.Array:
+def _finite_if_resolved(p: jax.Array, extent: jax.Array) -> jax.Array:
     # Where neighbouring floats are a pixel apart, a coordinate says nothing about
     # its place within a pixel, so it has no slope either.
     resolved = jnp.abs(p) < 1 / jnp.finfo(p.dtype).eps
@@ -163,6 +191,11 @@ def _reflect(p: jax.Array, extent: jax.Array, align_corners: bool) -> jax.Array:
     x = x - period * jnp.floor(x / period)
     x = jnp.where(x > span, period - x, x)
     return _clip(x + low, extent, align_corners)
+
+
+def _wrap(p: jax.Array, extent: jax.Array, align_corners: bool) -> jax.Array:
+    """Bring positions into [0, size), where the image begins again at its end."""
+    return p - extent * lax.stop_gradient(jnp.floor(p / extent))
 
 
 def _to_int_clamped(at: jax.Array, size: Any) -> jax.Array:
@@ -201,10 +234,20 @@ def _reflect_pixels(
     return [_to_int_clamped(_reflect(start + k, extent, align_corners), size) for k in offsets]
 
 
+def _wrap_pixels(
+    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+) -> list[jax.Array]:
+    extent = jnp.asarray(size, start.dtype)
+    wrapped = [_to_int_clamped(_wrap(start + k, extent, align_corners), size) for k in offsets]
+    last = jnp.asarray(size, jnp.int32) - 1
+    return [jnp.clip(pixel, jnp.zeros_like(last), last) for pixel in wrapped]
+
+
 _PADDINGS = {
     "zeros": _Padding(_finite_or_outside, _stay, _to_int_clamped, _stay_pixels),
     "border": _Padding(_finite_or_edge, _clip, _to_int_clamped, _clip_pixels),
-    "reflection": _Padding(_finite_for_reflection, _reflect, _stay_whole, _reflect_pixels),
+    "reflection": _Padding(_finite_if_resolved, _reflect, _stay_whole, _reflect_pixels),
+    "wrap": _Padding(_finite_if_resolved, _wrap, _stay_whole, _wrap_pixels, joins_ends=True),
 }
 
 
@@ -257,7 +300,13 @@ def checked_rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: b
     """Return the rule that a user's arguments ask for, or raise."""
     return Rule(
         _checks.choice("mode", mode, _KERNELS),
-        _checks.choice("padding_mode", padding_mode, _PADDINGS),
+        _checked_paddings(padding_mode),
         _checks.flag("align_corners", align_corners),
         normalized,
     )
+
+
+def _checked_paddings(padding_mode: Any) -> str | tuple[str, ...]:
+    if isinstance(padding_mode, tuple | list):
+        return tuple(_checks.choice("padding_mode", mode, _PADDINGS) for mode in padding_mode)
+    return _checks.choice("padding_mode", padding_mode, _PADDINGS)

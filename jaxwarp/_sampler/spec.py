@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxwarp import _coords
 from jaxwarp._layout import Layout
-from jaxwarp._sampler.rules import Rule
+from jaxwarp._sampler.rules import AxisRule, Rule
 
 
 class Step(NamedTuple):
@@ -48,8 +48,15 @@ class SampleSpec(NamedTuple):
     def plain(
         cls, rule: Rule, layout: Layout, spatial: tuple[Any, ...], dtype: DTypeLike
     ) -> "SampleSpec":
-        """Describe sampling itself, with no derivative."""
+        """Describe sampling itself, with no derivative; raise if a padding fits no axis."""
+        rule.padding_modes(len(spatial))
         return cls(rule, layout, spatial, jnp.dtype(dtype), ((0,) * len(spatial),))
+
+    def along(self, axis: int) -> AxisRule:
+        """Return the rule along one axis, in array order."""
+        mode, _, align_corners, normalized = self.rule
+        padding = self.rule.padding_modes(len(self.spatial))[axis]
+        return AxisRule(mode, padding, align_corners, normalized)
 
     def result(self, op: str, operands: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
         """Return the shape and dtype of an operation's result."""

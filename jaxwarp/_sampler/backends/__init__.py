@@ -1,6 +1,71 @@
 """Backends: what the primitive computes, written for one kind of machine each.
 
 A backend is a module with three functions, ``sample``, ``splat`` and ``correlate``, each of
-(operands, spec). All compute the same sums; `portable` is the one that the others are
-compared with, and what runs wherever no other form does.
+(operands, spec), and ``supports``, which tells whether it can compute a call. All compute the
+same sums; `portable` is the one that the others are compared with, and what runs wherever no
+other form does.
 """
+
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+
+from jaxwarp._sampler.backends import cpu, gpu, portable, tpu
+from jaxwarp._sampler.spec import SampleSpec
+
+_BACKENDS = {"portable": portable, "cpu": cpu, "gpu": gpu, "tpu": tpu}
+_OF_PLATFORM = {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
+_VARIABLE = "JAXWARP_BACKEND"
+
+# For tests: ``with forced("portable"): ...``. Part of what `jax.jit` looks programs up by.
+forced = jax.make_user_context(None)
+
+
+def choose(
+    platform: str | None, op: str, operands: Mapping[str, Any], spec: SampleSpec
+) -> ModuleType:
+    """Return the backend that computes a call on a platform, or on any with None."""
+    name = forced.value or _from_environment() or _OF_PLATFORM.get(platform or "", "portable")
+    backend = _BACKENDS[name]
+    return backend if backend.supports(op, operands, spec) else portable
+
+
+def _from_environment() -> str | None:
+    name = os.environ.get(_VARIABLE)
+    if name and name not in _BACKENDS:
+        raise ValueError(f"{_VARIABLE} must be one of {', '.join(_BACKENDS)}, got {name!r}")
+    return name
+
+
+def backend_of(platform: str = "cpu") -> str:
+    """Tell how samples are computed on a platform.
+
+    Args:
+        platform: As JAX names it: "cpu", "cuda", "rocm" or "tpu".
+
+    Returns:
+        The backend's name, "portable" being plain `jax.numpy`; for "cpu" also the
+        instruction set that its native kernels use here or, where they do not run, why.
+        The environment variable JAXWARP_BACKEND, set to one of the names, makes all
+        platforms use that one ("portable" turns the kernels off).
+
+    Raises:
+        ValueError: JAXWARP_BACKEND names no backend.
+
+    Example:
+        >>> import jaxwarp
+        >>> jaxwarp.backend_of("cuda")
+        'gpu'
+    """
+    name = _from_environment() or _OF_PLATFORM.get(platform, "portable")
+    if name != "cpu":
+        return name if _from_environment() is None else f"{name} ({_VARIABLE})"
+    reason = cpu.why_not()
+    return (
+        f"cpu (native kernels, {cpu.instruction_set()})"
+        if reason is None
+        else f"portable ({reason})"
+    )

@@ -1,10 +1,11 @@
 """Blocks: boxes of adjacent pixels that hold a point's neighbours along the last axes.
 
 Some machines move a row of numbers as fast as a single one. So the neighbours of a point are
-read or written together, as one row: the image becomes an array of blocks, one row for each
-place where a block may begin. Padded or not, the taps of a point along an axis are never
-further apart than their number, so they always fit into a block of that width; the block then
-has one weight for each of its pixels, and a mask of those that are read at all.
+read or written together, as one row: the image becomes an array of blocks, one for each
+place where a block may begin. The taps of a point along an axis are never further apart than
+their number, so they fit into a block of that width: padding by a clip or a reflection only
+brings them closer. Where the image's ends are joined, so are the blocks. A block has one
+weight for each of its pixels, and a mask of those that are read at all.
 """
 
 import itertools
@@ -23,48 +24,79 @@ from jaxwarp._sampler.spec import SampleSpec
 _T = TypeVar("_T")
 
 
-class Cut(NamedTuple):
-    """How an image is cut into blocks along its last axes.
+class AxisCut(NamedTuple):
+    """How an axis is cut into blocks.
 
     Attributes:
-        spatial: The image's sizes along these axes.
-        width: The blocks' sizes.
-        step: From where one block begins to where the next one does: 1, or, where no two taps
-            must share a block, the width.
+        length: The axis' length.
+        width: The blocks' width.
+        step: From where one block begins to where the next one does: 1, or, where no two
+            taps must share a block, the width.
+        joined: Whether blocks reach over the axis' end to its beginning.
     """
 
-    spatial: tuple[int, ...]
-    width: tuple[int, ...]
-    step: tuple[int, ...]
+    length: int
+    width: int
+    step: int = 1
+    joined: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        if self.joined:
+            return self.length
+        return max(-(-(self.length - self.width) // self.step), 0) + 1
+
+    @property
+    def covered(self) -> int:
+        """Where the last block ends."""
+        return (self.count - 1) * self.step + self.width
+
+    def starts_at(self, pixel: jax.Array) -> jax.Array:
+        """Return the beginning of the block that begins at or before a pixel."""
+        if self.joined:
+            return pixel
+        start = pixel // self.step * self.step if self.step > 1 else pixel
+        return jnp.minimum(start, (self.count - 1) * self.step)
+
+    def distance(self, pixel: jax.Array, start: jax.Array) -> jax.Array:
+        """Return where in the block that begins at ``start`` a pixel is."""
+        apart = pixel - start
+        return jnp.where(apart < 0, apart + self.length, apart) if self.joined else apart
+
+
+class Cut(tuple[AxisCut, ...]):
+    """How an image is cut along its last axes."""
+
+    __slots__ = ()
 
     @property
     def counts(self) -> tuple[int, ...]:
         """How many blocks there are along each axis."""
-        return tuple(
-            max(-(-(n - w) // s), 0) + 1
-            for n, w, s in zip(self.spatial, self.width, self.step, strict=True)
-        )
-
-    @property
-    def covered(self) -> tuple[int, ...]:
-        """The image's sizes, filled up to whole blocks."""
-        return tuple(
-            (c - 1) * s + w for c, s, w in zip(self.counts, self.step, self.width, strict=True)
-        )
+        return tuple(axis.count for axis in self)
 
     @property
     def area(self) -> int:
         """How many pixels a block has."""
-        return math.prod(self.width)
+        return math.prod(axis.width for axis in self)
+
+
+def cut_of(spec: SampleSpec, axes: int) -> Cut:
+    """Cut so many of the last axes so that a block holds all neighbours."""
+    taps, first = rules.count(spec.rule), len(spec.spatial) - axes
+    return Cut(
+        AxisCut(length, taps, joined=taps > 1 and spec.along(first + axis).padding_mode == "wrap")
+        for axis, length in enumerate(spec.spatial[first:])
+    )
 
 
 class Block(NamedTuple):
-    """One block for every point: its row, which of its pixels are read, their weights.
+    """One block for every point: its number, which of its pixels are read, their weights.
 
     The pixels of a block are the last axis of ``inside`` and of each term's weights.
     """
 
-    row: jax.Array
+    number: jax.Array
     inside: jax.Array
     weights: tuple[jax.Array, ...]
 
@@ -72,24 +104,24 @@ class Block(NamedTuple):
         """Return one weight for each pixel: the terms', summed by their scales."""
         if scale is None:
             return self.weights[0]
-        terms = [scale[..., m, None] * weight for m, weight in enumerate(self.weights)]
-        return sum(terms[1:], terms[0])
+        return _sum([scale[..., m, None] * weight for m, weight in enumerate(self.weights)])
 
 
 def fold_blocks(
     visit: Callable[[_T, Block], _T], carry: _T, points: Points, spec: SampleSpec, cut: Cut
 ) -> _T:
     """Visit the blocks of every point: one for each choice of taps along the axes before."""
-    before = len(spec.spatial) - len(cut.spatial)
+    before = len(spec.spatial) - len(cut)
     spans = [
-        _span(taps_of_axis(before + a, points, spec), n, width, step)
-        for a, (n, width, step) in enumerate(zip(*cut, strict=True))
+        _span(taps_of_axis(before + axis, points, spec), along) for axis, along in enumerate(cut)
     ]
     trailing = _block(spans, cut)
     if not before:
         return visit(carry, trailing)
     outer = spec._replace(
-        spatial=spec.spatial[:before], orders=tuple(order[:before] for order in spec.orders)
+        rule=spec.rule._replace(padding_mode=spec.rule.padding_modes(len(spec.spatial))[:before]),
+        spatial=spec.spatial[:before],
+        orders=tuple(order[:before] for order in spec.orders),
     )
     leading = Points(*(tuple(per_axis)[:before] for per_axis in points))
 
@@ -100,52 +132,56 @@ def fold_blocks(
 
 
 class _Span(NamedTuple):
-    """A block along one axis: which it is, and, as their last axis, its pixels."""
+    """A block along one axis: its number and, as their last axis, its pixels."""
 
-    index: jax.Array
+    number: jax.Array
     inside: jax.Array
     weights: tuple[jax.Array, ...]
 
 
-def _span(taps: Sequence[AxisTap], length: int, width: int, step: int) -> _Span:
-    beyond = jnp.full_like(taps[0].pixel, length)
-    starts = [jnp.where(tap.inside, tap.pixel, beyond) for tap in taps]
-    first = starts[0]
-    for start in starts[1:]:
-        first = jnp.minimum(first, start)
-    last = max(-(-(length - width) // step), 0) * step
-    first = jnp.minimum(first // step * step if step > 1 else first, last)
-    at = jnp.arange(width, dtype=jnp.int32).reshape(*[1] * first.ndim, width)
-    hits = [(tap.pixel - first)[..., None] == at for tap in taps]
-    hits = [hit & tap.inside[..., None] for hit, tap in zip(hits, taps, strict=True)]
+def _span(taps: Sequence[AxisTap], cut: AxisCut) -> _Span:
+    first = taps[0].pixel
+    if not cut.joined:
+        outermost = jnp.full_like(first, cut.length)
+        for tap in taps:
+            pixel = jnp.where(tap.inside, tap.pixel, outermost)
+            first = pixel if tap is taps[0] else jnp.minimum(first, pixel)
+    start = cut.starts_at(first)
+    at = jnp.arange(cut.width, dtype=jnp.int32).reshape(*[1] * first.ndim, cut.width)
+    hits = [
+        (cut.distance(tap.pixel, start)[..., None] == at) & tap.inside[..., None] for tap in taps
+    ]
+    weights = tuple(
+        _sum([jnp.where(hit, w[..., None], 0) for hit, w in zip(hits, term, strict=True)])
+        for term in zip(*(tap.weights for tap in taps), strict=True)
+    )
     inside = hits[0]
     for hit in hits[1:]:
         inside = inside | hit
-    weights = tuple(
-        _sum([jnp.where(hit, tap.weights[m][..., None], 0) for hit, tap in zip(hits, taps, strict=True)])
-        for m in range(len(taps[0].weights))
-    )
-    return _Span(first // step if step > 1 else first, inside, weights)
+    return _Span(start // cut.step if cut.step > 1 else start, inside, weights)
 
 
 def _block(spans: Sequence[_Span], cut: Cut) -> Block:
-    index, inside, weights = spans[0]
+    number, inside, weights = spans[0]
     for span, count in zip(spans[1:], cut.counts[1:], strict=True):
-        index = index * count + span.index
-        inside = _outer(inside, span.inside, jnp.logical_and)
-        weights = tuple(_outer(a, b, jnp.multiply) for a, b in zip(weights, span.weights, strict=True))
-    return Block(index, inside, weights)
+        number = number * count + span.number
+        inside = _outer(jnp.logical_and, inside, span.inside)
+        weights = tuple(
+            _outer(jnp.multiply, *pair) for pair in zip(weights, span.weights, strict=True)
+        )
+    return Block(number, inside, weights)
 
 
 def _joined(neighbour: Neighbour, block: Block, cut: Cut) -> Block:
-    row = neighbour.pixel * math.prod(cut.counts) + block.row
     weights = zip(neighbour.weights, block.weights, strict=True)
     return Block(
-        row, block.inside & neighbour.inside[..., None], tuple(a[..., None] * b for a, b in weights)
+        neighbour.pixel * math.prod(cut.counts) + block.number,
+        block.inside & neighbour.inside[..., None],
+        tuple(a[..., None] * b for a, b in weights),
     )
 
 
-def _outer(a: jax.Array, b: jax.Array, product: Any) -> jax.Array:
+def _outer(product: Any, a: jax.Array, b: jax.Array) -> jax.Array:
     both = product(a[..., :, None], b[..., None, :])
     return both.reshape(*both.shape[:-2], both.shape[-2] * both.shape[-1])
 
@@ -157,32 +193,56 @@ def _sum(terms: Sequence[jax.Array]) -> jax.Array:
 # Images -----------------------------------------------------------------------
 
 
-def merge(blocks: jax.Array, cut: Cut) -> jax.Array:
-    """Add up blocks (..., *counts, area): the image (..., *spatial)."""
-    lead = blocks.ndim - len(cut.spatial) - 1
-    blocks = blocks.reshape(*blocks.shape[:-1], *cut.width)
-    parts = []
-    for offsets in itertools.product(*map(range, cut.width)):
-        part = blocks[(..., *offsets)]
-        pads = [(0, 0, 0)] * lead + [
-            (o, w - 1 - o, s - 1)
-            for o, w, s in zip(offsets, cut.width, cut.step, strict=True)
-        ]
-        parts.append(lax.pad(part, jnp.zeros((), part.dtype), pads))
-    image = _sum(parts)
-    return image[(..., *(slice(n) for n in cut.spatial))]
-
-
 def split(image: jax.Array, cut: Cut) -> jax.Array:
-    """Copy an image (..., *spatial, C) into its blocks (..., *counts, area, C)."""
-    lead = image.ndim - len(cut.spatial) - 1
-    rest = [(0, c - n) for c, n in zip(cut.covered, cut.spatial, strict=True)]
-    image = jnp.pad(image, [(0, 0)] * lead + rest + [(0, 0)])
-    parts = []
-    for offsets in itertools.product(*map(range, cut.width)):
-        where = [
-            slice(o, o + (c - 1) * s + 1, s)
-            for o, c, s in zip(offsets, cut.counts, cut.step, strict=True)
+    """Copy an image (..., *spatial) into its blocks (..., *counts, area)."""
+    lead = image.ndim - len(cut)
+    for axis, along in enumerate(cut, start=lead):
+        pads = [(0, 0)] * image.ndim
+        pads[axis] = (0, along.covered - along.length)
+        image = jnp.pad(image, pads, mode="wrap") if along.joined else jnp.pad(image, pads)
+    parts = [
+        image[(..., *(slice(o, o + (a.count - 1) * a.step + 1, a.step) for o, a in where))]
+        for where in _offsets(cut)
+    ]
+    return jnp.stack(parts, axis=-1)
+
+
+def merge(blocks: jax.Array, cut: Cut) -> jax.Array:
+    """Add up blocks (..., *counts, area) to an image (..., *spatial); the adjoint of `split`."""
+    lead = [(0, 0, 0)] * (blocks.ndim - len(cut) - 1)
+    zero = jnp.zeros((), blocks.dtype)
+    image = _sum(
+        [
+            lax.pad(
+                blocks[..., number],
+                zero,
+                lead + [(o, a.width - 1 - o, a.step - 1) for o, a in where],
+            )
+            for number, where in enumerate(_offsets(cut))
         ]
-        parts.append(image[(..., *where, slice(None))])
-    return jnp.stack(parts, axis=-2)
+    )
+    for axis, along in enumerate(cut, start=len(lead)):
+        image = _cut_end(image, axis, along)
+    return image
+
+
+def _offsets(cut: Cut) -> list[list[tuple[int, AxisCut]]]:
+    """List the places in a block, each as an offset with its axis' cut for every axis."""
+    return [
+        list(zip(offsets, cut, strict=True))
+        for offsets in itertools.product(*(range(axis.width) for axis in cut))
+    ]
+
+
+def _cut_end(image: jax.Array, axis: int, along: AxisCut) -> jax.Array:
+    """Cut off what lies beyond an axis' end, or add it to the beginning if they are joined."""
+    length = along.length
+    kept = lax.slice_in_dim(image, 0, min(length, image.shape[axis]), axis=axis)
+    if not along.joined:
+        return kept
+    for start in range(length, image.shape[axis], length):
+        part = lax.slice_in_dim(image, start, min(start + length, image.shape[axis]), axis=axis)
+        pads = [(0, 0)] * image.ndim
+        pads[axis] = (0, length - part.shape[axis])
+        kept = kept + jnp.pad(part, pads)
+    return kept

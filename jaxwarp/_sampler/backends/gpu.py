@@ -3,7 +3,8 @@
 Compiled for a GPU, a gather of rows becomes kernels that write the rows and others that turn
 them round; a gather of numbers from the flat batch fuses with all that follows, in either
 layout. A scatter of rows of four numbers becomes one vector atomic on compute capability 9.0;
-of single numbers it is a compare-and-swap loop with some versions of jaxlib (see README.md).
+of single numbers it is a compare-and-swap loop with some versions of jaxlib
+(github.com/jax-ml/jax/issues/38806). So a row is a block of four neighbours.
 """
 
 import math
@@ -16,7 +17,7 @@ from jax import lax
 
 from jaxwarp._sampler import rules
 from jaxwarp._sampler.backends import portable
-from jaxwarp._sampler.backends.blocks import Block, Cut, fold_blocks, merge
+from jaxwarp._sampler.backends.blocks import AxisCut, Block, Cut, cut_of, fold_blocks, merge
 from jaxwarp._sampler.backends.portable import Reader
 from jaxwarp._sampler.neighbours import Neighbour, locate
 from jaxwarp._sampler.spec import SampleSpec
@@ -28,86 +29,89 @@ _VECTOR = 4
 _MAX_TERMS = 16
 
 
+def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
+    """Tell whether all sizes are known, and int32 numbers what is read or written."""
+    source = operands["values" if op == "splat" else "image"]
+    if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):
+        return False
+    if op != "splat":
+        return math.prod(source.shape) < 2**31
+    cut, channels = _cut(spec), spec.layout.channels(source.shape)
+    rows = source.shape[0] * channels * math.prod(_places(cut, spec))
+    return rows < 2**31 and not ("window" in operands and any(axis.joined for axis in cut))
+
+
 def sample(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     """Gather number by number, and weigh."""
     image = operands["image"]
-    if not numbered(image.shape):
-        return portable.sample(operands, spec)
-    channels = jnp.arange(spec.layout.channels(image.shape), dtype=jnp.int32)
+    channels = range(spec.layout.channels(image.shape))
     return portable.weigh_all(operands, spec, _reader(image, channels, spec))
 
 
 def correlate(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     """Gather number by number, and dot with the values."""
-    image, values = operands["image"], operands["values"]
-    if not numbered(image.shape):
-        return portable.correlate(operands, spec)
-    dtype, layout = operands["grid"].dtype, spec.layout
-    count, axis = layout.channels(image.shape), layout.channel_axis
-    step = 1 if count <= _MAX_TERMS else count
-    groups = [jnp.arange(c, c + step, dtype=jnp.int32) for c in range(0, count, step)]
+    image, values, dtype = operands["image"], operands["values"], operands["grid"].dtype
+    count, axis = spec.layout.channels(image.shape), spec.layout.channel_axis % values.ndim
+    step = 1 if 0 < count <= _MAX_TERMS else count
+    parts = [range(c, c + step) for c in range(0, count, step or 1)] or [range(0)]
+    readers = [_reader(image, part, spec) for part in parts]
+    cut = [lax.slice_in_dim(values, p.start, p.stop, axis=axis).astype(dtype) for p in parts]
 
     def dot(neighbour: Neighbour) -> jax.Array:
-        terms = []
-        for c, channels in enumerate(groups):
-            rows = _reader(image, channels, spec)(neighbour)
-            rows = portable.masked(rows, neighbour, spec, dtype)
-            some = lax.slice_in_dim(values, c * step, (c + 1) * step, axis=axis % values.ndim)
-            terms.append((rows * some.astype(dtype)).sum(axis))
+        rows = [portable.masked(read(neighbour), neighbour, spec, dtype) for read in readers]
+        terms = [(row * some).sum(axis) for row, some in zip(rows, cut, strict=True)]
         return sum(terms[1:], terms[0])
 
     return portable.dot_all(operands, spec, dot)
 
 
 def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
-    """Add rows of neighbours, a whole vector each, and then what lies upon each other."""
-    values, grid = operands["values"], operands["grid"]
-    shape, dtype = spec.result("splat", operands)
-    if not numbered(shape, values.shape):
-        return portable.splat(operands, spec)
-    cut = _cut(spec)
-    before = spec.spatial[: len(spec.spatial) - len(cut.spatial)]
-    rows = (*before, *cut.counts)
+    """Add blocks of neighbours, a whole vector each, and then what lies upon each other."""
+    values, grid, layout = operands["values"], operands["grid"], spec.layout
     points = locate(grid, operands.get("window"), spec)
     scale = portable.chained_scale(operands, points, spec)
-    layout, channel = spec.layout, spec.layout.channel_axis % values.ndim
-    target = layout.arrange(grid.shape[0], layout.channels(values.shape), rows)
-    number = _numbering(target, spec)
+    cut, channel = _cut(spec), layout.channel_axis % values.ndim
+    channels = layout.channels(values.shape)
+    target = layout.arrange(grid.shape[0], channels, _places(cut, spec))
+    number, count = _numbering(target, range(channels), spec), math.prod(target)
     values = values.astype(grid.dtype)[..., None]
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
         weight = jnp.expand_dims(block.weigh(scale), channel)
         inside = jnp.expand_dims(block.inside, channel)
+        at = jnp.where(inside.any(-1), number(block.number), count)
         added = jnp.where(inside, values * weight, 0)
-        at = jnp.where(inside.any(-1), number(block.row), math.prod(target))
         return image.at[at].add(added, mode="drop", wrap_negative_indices=False)
 
-    image = fold_blocks(visit, zeros((math.prod(target), cut.area), grid), points, spec, cut)
-    image = image.reshape(*target, cut.area)
-    if layout.channels_last:
-        image = jnp.moveaxis(image, -2, 1)
-    return layout.channels_from_end(jnp.moveaxis(merge(image, cut), 1, -1)).astype(dtype)
+    rows = fold_blocks(visit, zeros((count, cut.area), grid), points, spec, cut)
+    rows = rows.reshape(*target, cut.area)
+    rows = jnp.moveaxis(rows, -2, 1) if layout.channels_last else rows
+    _, dtype = spec.result("splat", operands)
+    return layout.channels_from_end(jnp.moveaxis(merge(rows, cut), 1, -1)).astype(dtype)
 
 
 def _cut(spec: SampleSpec) -> Cut:
     """Cut the image so that a block is one vector."""
-    taps, axes = rules.count(spec.rule), len(spec.spatial)
+    taps = rules.count(spec.rule)
     if taps == 1:
-        return Cut(spec.spatial[-1:], (_VECTOR,), (_VECTOR,))
-    packed = 2 if taps == 2 and axes > 1 else 1
-    width = _VECTOR if packed == 1 else 2
-    return Cut(spec.spatial[-packed:], (width,) * packed, (1,) * packed)
+        return Cut([AxisCut(spec.spatial[-1], _VECTOR, _VECTOR)])
+    cut = cut_of(spec, 1)
+    if cut.area < _VECTOR and len(spec.spatial) > 1:
+        cut = cut_of(spec, 2)
+    return cut if cut.area >= _VECTOR else Cut([cut[0]._replace(width=_VECTOR)])
 
 
-def numbered(*shapes: tuple[Any, ...]) -> bool:
-    """Whether int32 numbers the whole batch: not past 2**31, nor where a size is a symbol."""
-    known = all(isinstance(n, int) for shape in shapes for n in shape)
-    return known and all(math.prod(shape) < 2**31 for shape in shapes)
+def _places(cut: Cut, spec: SampleSpec) -> tuple[int, ...]:
+    """Return how many blocks there are along every axis of the image."""
+    return (*spec.spatial[: len(spec.spatial) - len(cut)], *cut.counts)
 
 
-def _reader(image: jax.Array, channels: jax.Array, spec: SampleSpec) -> Reader:
+# Numbers in a flat batch ------------------------------------------------------
+
+
+def _reader(image: jax.Array, channels: range, spec: SampleSpec) -> Reader:
     """Gather some channels from the flat batch."""
-    flat, number = image.reshape(-1), _numbering(image.shape, spec, channels)
+    flat, number = image.reshape(-1), _numbering(image.shape, channels, spec)
 
     def read(neighbour: Neighbour) -> jax.Array:
         at = number(neighbour.pixel)
@@ -117,18 +121,18 @@ def _reader(image: jax.Array, channels: jax.Array, spec: SampleSpec) -> Reader:
 
 
 def _numbering(
-    shape: tuple[int, ...], spec: SampleSpec, channels: jax.Array | None = None
+    shape: tuple[int, ...], channels: range, spec: SampleSpec
 ) -> Callable[[jax.Array], jax.Array]:
-    """Return what numbers places of an image (N, *out) through a batch, for every channel."""
-    layout, batch, count = spec.layout, shape[0], spec.layout.channels(shape)
-    places = math.prod(layout.spatial(shape))
-    channels = jnp.arange(count, dtype=jnp.int32) if channels is None else channels
-    by_channel, by_place = (1, count) if layout.channels_last else (places, 1)
+    """Return what numbers the places of an array in the layout (N, *out), in some channels."""
+    layout, places = spec.layout, math.prod(spec.layout.spatial(shape))
+    count = layout.channels(shape)
+    of_channel, of_place = (1, count) if layout.channels_last else (places, 1)
 
     def number(place: jax.Array) -> jax.Array:
         ones = [1] * (place.ndim - 1)
-        n = jnp.arange(batch, dtype=jnp.int32).reshape(-1, *ones, 1) * (places * count)
-        c = channels.reshape(layout.arrange(1, -1, ones)) * by_channel
-        return n + c + jnp.expand_dims(place, layout.channel_axis) * by_place
+        images = jnp.arange(shape[0], dtype=jnp.int32).reshape(-1, *ones, 1)
+        some = jnp.arange(channels.start, channels.stop, dtype=jnp.int32).reshape(layout.arrange(1, -1, ones))
+        within = jnp.expand_dims(place, layout.channel_axis) * of_place
+        return images * (places * count) + some * of_channel + within
 
     return number

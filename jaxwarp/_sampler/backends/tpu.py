@@ -7,7 +7,7 @@ few channels a row has room for all neighbours of a point; with many, a row is o
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jax import lax
 
 from jaxwarp._sampler import rules
 from jaxwarp._sampler.backends import portable
-from jaxwarp._sampler.backends.blocks import Block, Cut, fold_blocks, merge, split
+from jaxwarp._sampler.backends.blocks import Block, Cut, cut_of, fold_blocks, merge, split
 from jaxwarp._sampler.neighbours import locate
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import zeros
@@ -28,31 +28,38 @@ _MAX_NUMBERS = 2**24
 _Operands = Mapping[str, jax.Array]
 
 
+def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
+    """Tell whether all sizes are known and a row holds more than a pixel."""
+    source = operands["values" if op == "splat" else "image"]
+    if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):
+        return False
+    cut = _cut(spec.layout.channels(source.shape), spec)
+    return cut is not None and not ("window" in operands and any(axis.joined for axis in cut))
+
+
 def sample(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Gather a row for every point, and weigh its pixels."""
-    return _each_image(_sample_one, portable.sample, operands["image"], operands, spec)
+    return _each_image(_sample_one, "image", operands, spec)
 
 
 def splat(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Add a row for every point, and then what lies upon each other."""
-    return _each_image(_splat_one, portable.splat, operands["values"], operands, spec)
+    return _each_image(_splat_one, "values", operands, spec)
 
 
 def correlate(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Gather a row for every point, and dot its pixels with the values."""
-    return _each_image(_correlate_one, portable.correlate, operands["image"], operands, spec)
+    return _each_image(_correlate_one, "image", operands, spec)
 
 
 def _each_image(
     one: Callable[[_Operands, SampleSpec, Cut], jax.Array],
-    otherwise: Callable[[_Operands, SampleSpec], jax.Array],
-    channelled: jax.Array,
+    source: str,
     operands: _Operands,
     spec: SampleSpec,
 ) -> jax.Array:
-    cut = _cut(spec.layout.channels(channelled.shape), spec)
-    if cut is None:
-        return otherwise(operands, spec)
+    cut = _cut(spec.layout.channels(operands[source].shape), spec)
+    assert cut is not None
 
     def body(operands: _Operands) -> jax.Array:
         return one({name: x[None] for name, x in operands.items()}, spec, cut)[0]
@@ -62,23 +69,19 @@ def _each_image(
 
 def _cut(channels: int, spec: SampleSpec) -> Cut | None:
     """Cut along as many axes as a row holds; None where it holds no more than a pixel."""
-    sizes = (*spec.spatial, channels)
-    if not all(isinstance(n, int) for n in sizes) or not channels:
-        return None
-    taps, axes = rules.count(spec.rule), len(spec.spatial)
-    for packed in range(axes, 0, -1):
-        cut = Cut(spec.spatial[-packed:], (taps,) * packed, (1,) * packed)
-        rows = math.prod(cut.counts) * math.prod(spec.spatial[:-packed])
-        if cut.area * channels <= _LANES and rows * _LANES <= _MAX_NUMBERS:
+    for axes in range(len(spec.spatial), 0, -1):
+        cut = cut_of(spec, axes)
+        rows = math.prod(cut.counts) * math.prod(spec.spatial[:-axes])
+        if 0 < cut.area * channels <= _LANES and rows * _LANES <= _MAX_NUMBERS:
             return cut
     return None
 
 
 def _rows(image: jax.Array, spec: SampleSpec, cut: Cut) -> jax.Array:
     """Turn one image into its blocks (rows, area * C)."""
-    pixels = spec.layout.channels_to_end(image)[0]
-    blocks = split(pixels, cut)
-    return blocks.reshape(-1, cut.area * pixels.shape[-1])
+    pixels = jnp.moveaxis(spec.layout.channels_to_end(image)[0], -1, 0)
+    blocks = jnp.moveaxis(split(pixels, cut), 0, -1)
+    return blocks.reshape(-1, cut.area * pixels.shape[0])
 
 
 def _sample_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
@@ -118,10 +121,10 @@ def _correlate_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array
 
 def _read(rows: jax.Array, block: Block, cut: Cut, dtype: jax.typing.DTypeLike) -> jax.Array:
     """Gather (area, C, 1, *out); what is outside reads zero, whatever is there."""
-    read = rows.at[block.row.reshape(-1)].get(
+    read = rows.at[block.number.reshape(-1)].get(
         mode="promise_in_bounds", wrap_negative_indices=False
     )
-    read = read.T.reshape(cut.area, -1, *block.row.shape).astype(dtype)
+    read = read.T.reshape(cut.area, -1, *block.number.shape).astype(dtype)
     return jnp.where(jnp.moveaxis(block.inside, -1, 0)[:, None], read, 0)
 
 
@@ -129,7 +132,7 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
     values, grid, layout = operands["values"], operands["grid"], spec.layout
     points = locate(grid, operands.get("window"), spec)
     scale = portable.chained_scale(operands, points, spec)
-    before = spec.spatial[: len(spec.spatial) - len(cut.spatial)]
+    before = spec.spatial[: len(spec.spatial) - len(cut)]
     count = math.prod(before) * math.prod(cut.counts)
     channels = layout.channels(values.shape)
     values = jnp.moveaxis(layout.channels_to_end(values), -1, 0).astype(grid.dtype)
@@ -138,7 +141,7 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
         inside = jnp.moveaxis(block.inside, -1, 0)
         weight = jnp.moveaxis(block.weigh(scale), -1, 0)
         added = jnp.where(inside[:, None], values[None] * weight[:, None], 0)
-        at = jnp.where(inside.any(0), block.row, count).reshape(-1)
+        at = jnp.where(inside.any(0), block.number, count).reshape(-1)
         at, order = lax.sort_key_val(at, jnp.arange(at.size, dtype=jnp.int32))
         added = added.reshape(cut.area * channels, -1).T
         added = added.at[order].get(mode="promise_in_bounds", wrap_negative_indices=False)

@@ -1,0 +1,171 @@
+// Chooses the kernels that this processor can run, and runs them on XLA's threads.
+//
+// `jaxwarp_run` is what XLA calls; `jaxwarp_call` does the same on one thread without XLA, for
+// tests.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+
+#include "call.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace jaxwarp {
+
+using Kernels = void (*)(const Call&, const Threads&);
+
+struct Choice {
+  const char* name;
+  Kernels kernels;
+};
+
+#define JAXWARP_DECLARE(name) void name(const Call&, const Threads&);
+#if defined(__x86_64__)
+JAXWARP_DECLARE(kernels_v2)
+JAXWARP_DECLARE(kernels_v3)
+JAXWARP_DECLARE(kernels_v4)
+
+Choice choose() {
+  __builtin_cpu_init();
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512cd");
+  if (v4) return {"x86-64-v4", kernels_v4};
+  return v3 ? Choice{"x86-64-v3", kernels_v3} : Choice{"x86-64-v2", kernels_v2};
+}
+#else
+JAXWARP_DECLARE(kernels_native)
+Choice choose() { return {"native", kernels_native}; }
+#endif
+
+const Choice& chosen() {
+  static const Choice choice = choose();
+  return choice;
+}
+
+// Threads -----------------------------------------------------------------------
+
+// What a call's threads share. Tasks hold on to it: one that starts when all is done finds
+// nothing to do, and nobody has waited for it.
+struct Shared {
+  std::atomic<int64_t> next{0};
+  int64_t count;
+  void (*body)(void*, int64_t);
+  void* argument;
+  int64_t done = 0;
+  std::mutex mutex;
+  std::condition_variable all_done;
+
+  void work() {
+    int64_t mine = 0;
+    for (int64_t i; (i = next.fetch_add(1)) < count; ++mine) body(argument, i);
+    if (mine == 0) return;
+    std::lock_guard<std::mutex> lock(mutex);
+    done += mine;
+    if (done == count) all_done.notify_all();
+  }
+};
+
+// Runs on the caller's thread and on whichever others come in time. It waits only for work that
+// somebody has begun: waiting for tasks to start would leave calls in flight at the same time
+// with every thread waiting and none to work.
+void run_on_pool(void* pool, int64_t count, void (*body)(void*, int64_t), void* argument) {
+  if (count <= 0) return;
+  auto* threads = static_cast<xla::ffi::ThreadPool*>(pool);
+  const int64_t others = threads == nullptr ? 0 : std::min(threads->num_threads(), count) - 1;
+  if (others <= 0) {
+    for (int64_t i = 0; i < count; ++i) body(argument, i);
+    return;
+  }
+  auto shared = std::make_shared<Shared>();
+  shared->count = count;
+  shared->body = body;
+  shared->argument = argument;
+  for (int64_t i = 0; i < others; ++i) {
+    threads->Schedule([shared] { shared->work(); });
+  }
+  shared->work();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->all_done.wait(lock, [&] { return shared->done == count; });
+}
+
+// XLA ---------------------------------------------------------------------------
+
+namespace ffi = xla::ffi;
+
+// The operands by name, in the order of the primitive's; which of them there are is said by
+// `operands`, a bit for each.
+enum Operand { kImage, kValues, kScale, kGrid, kWindow, kOperands };
+
+ffi::Error run(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Result<ffi::AnyBuffer> out,
+               int32_t operands, ffi::Span<const int32_t> options,
+               ffi::Span<const int32_t> orders, ffi::Span<const int64_t> sizes) {
+  const void* data[kOperands] = {};
+  size_t next = 0;
+  for (int i = 0; i < kOperands; ++i) {
+    if (!(operands >> i & 1)) continue;
+    auto buffer = args.get<ffi::AnyBuffer>(next++);
+    if (!buffer.has_value()) return ffi::Error::InvalidArgument("an operand is missing");
+    data[i] = buffer->untyped_data();
+  }
+  if (options.size() != 9 || sizes.size() != 7) {
+    return ffi::Error::InvalidArgument("the call's options are not those of these kernels");
+  }
+  Call call{};
+  call.op = options[0];
+  call.mode = options[1];
+  call.axes = options[2];
+  for (int a = 0; a < kMaxAxes; ++a) call.padding[a] = options[3 + a];
+  call.align_corners = options[6];
+  call.normalized = options[7];
+  call.channels_last = options[8];
+  call.is_double = out->element_type() == ffi::DataType::F64;
+  call.orders = orders.begin();
+  call.terms = int32_t(orders.size()) / call.axes;
+  call.batch = sizes[0];
+  call.channels = sizes[1];
+  call.points = sizes[2];
+  call.windows = sizes[3];
+  for (int a = 0; a < kMaxAxes; ++a) call.spatial[a] = sizes[4 + a];
+  call.image = data[kImage];
+  call.values = data[kValues];
+  call.scale = data[kScale];
+  call.grid = data[kGrid];
+  call.window = static_cast<const int32_t*>(data[kWindow]);
+  call.out = out->untyped_data();
+  const Threads threads{pool.num_threads(), run_on_pool, &pool};
+  chosen().kernels(call, threads);
+  return ffi::Error::Success();
+}
+
+}  // namespace jaxwarp
+
+#pragma GCC visibility push(default)
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    jaxwarp_run, jaxwarp::run,
+    xla::ffi::Ffi::Bind()
+        .Ctx<xla::ffi::ThreadPool>()
+        .RemainingArgs()
+        .Ret<xla::ffi::AnyBuffer>()
+        .Attr<int32_t>("operands")
+        .Attr<xla::ffi::Span<const int32_t>>("options")
+        .Attr<xla::ffi::Span<const int32_t>>("orders")
+        .Attr<xla::ffi::Span<const int64_t>>("sizes"));
+#pragma GCC visibility pop
+
+#define JAXWARP_EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+JAXWARP_EXPORT const char* jaxwarp_instruction_set() { return jaxwarp::chosen().name; }
+
+JAXWARP_EXPORT void jaxwarp_call(const jaxwarp::Call* call, int64_t threads) {
+  const jaxwarp::Threads alone{threads, jaxwarp::run_on_pool, nullptr};
+  jaxwarp::chosen().kernels(*call, alone);
+}
+
+}
