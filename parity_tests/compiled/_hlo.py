@@ -46,12 +46,6 @@ class Instruction:
         branches = re.search(r"branch_computations=\{([^}]*)\}", self.attributes)
         return one + (re.findall(r"[\w.\-]+", branches[1]) if branches else [])
 
-    @property
-    def trips(self) -> int:
-        """How often a loop runs; 1 for what is no loop, or has no known count."""
-        found = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', self.attributes)
-        return int(found[1]) if found else 1
-
 
 @dataclass
 class Program:
@@ -65,7 +59,7 @@ class Program:
         for i in self.computations[computation or self.entry].values():
             if i.opcode in ("while", "call", "conditional", "async-start"):
                 for name in i.called():
-                    yield from self.scheduled(name, times * i.trips)
+                    yield from self.scheduled(name, times * self.trips(i))
             elif i.opcode not in _FREE:
                 yield i, times
 
@@ -86,9 +80,27 @@ class Program:
         )
         return Counter(name for name in found if name in _COLLECTIVES)
 
-    def opcodes(self) -> Counter[str]:
-        """Count the instructions of all computations by name."""
-        return Counter(i.opcode for body in self.computations.values() for i in body.values())
+    def trips(self, i: Instruction) -> int:
+        """Return how often a loop runs; 1 for what is no loop, or where that is not known."""
+        if i.opcode != "while":
+            return 1
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', i.attributes):
+            return int(known[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", i.attributes)
+        tests = self.computations[condition[1]].values() if condition else ()
+        limits = [int(t.argument) for t in tests if t.opcode == "constant" and "s32" in t.shape]
+        return limits[0] if len(limits) == 1 else 1
+
+    def contents(self, i: Instruction) -> set[str]:
+        """Return the operations of a launch: its own, and those that are fused into it."""
+        names = i.called() if i.opcode == "fusion" else []
+        inner = [self.contents(j) for n in names for j in self.computations[n].values()]
+        return {i.opcode}.union(*inner)
+
+    def integer_operands(self, i: Instruction) -> list[str]:
+        """Return the shapes of a launch's operands that are integers."""
+        shapes = (self._shape_of(name, i) for name in i.operands)
+        return [shape for shape in shapes if shape.startswith(("s32[", "u32["))]
 
     def _moved(self, i: Instruction) -> int:
         if i.opcode != "fusion":
@@ -182,6 +194,12 @@ def _closing(text: str) -> int:
         if not depth:
             return at
     return len(text)
+
+
+def elements_of(shape: str) -> int:
+    """Return how many numbers an array of a shape has."""
+    sizes = re.search(r"\[([\d,]*)\]", shape)
+    return math.prod(int(n) for n in sizes[1].split(",") if n) if sizes else 0
 
 
 def size_of(shape: str) -> int:
