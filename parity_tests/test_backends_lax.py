@@ -6,6 +6,7 @@ differ. Everything is in float64 but where dtypes are the question.
 
 import functools
 import itertools
+import random
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler import SampleSpec, checked_rule
 from jaxwarp._sampler.backends import gpu, portable, tpu
 
+_LINEAR = checked_rule("bilinear", "zeros", False, True)
 BACKENDS = {"gpu": gpu, "tpu": tpu}
 OPERATIONS = ("sample", "splat", "correlate")
 LAYOUTS = (Layout(False), Layout(True))
@@ -28,16 +30,18 @@ POINTS = (2, 3)
 
 def operands(spec, op, seed=0, batch=2, channels=3, windows=False):
     """Make what an operation takes; points lie in, on the rim of, and far outside the image."""
-    random, axes = np.random.default_rng(seed), len(spec.spatial)
+    draw, axes = np.random.default_rng(seed), len(spec.spatial)
     dtype = np.float64 if spec.dtype == np.float64 else np.float32
-    grid = random.uniform(-1.6, 1.6, (batch, *POINTS, axes))
+    grid = draw.uniform(-1.6, 1.6, (batch, *POINTS, axes))
     if not spec.rule.normalized:
         grid *= 4
-    grid[:, 0, :2] = random.choice([-1.0, 0.0, 1.0, 1e30, np.nan, -np.inf], (batch, 2, axes))
+    # Folded back from very far off, what a position becomes hangs on its last bit.
+    far = 1e30 if spec.rule.padding_mode in ("zeros", "border") else 1e5
+    grid[:, 0, :2] = draw.choice([-1.0, 0.0, 1.0, far, np.nan, -np.inf], (batch, 2, axes))
     made = {
-        "image": random.standard_normal(spec.layout.arrange(batch, channels, spec.spatial)),
-        "values": random.standard_normal(spec.layout.arrange(batch, channels, POINTS)),
-        "scale": random.standard_normal((batch, *POINTS, len(spec.orders))),
+        "image": draw.standard_normal(spec.layout.arrange(batch, channels, spec.spatial)),
+        "values": draw.standard_normal(spec.layout.arrange(batch, channels, POINTS)),
+        "scale": draw.standard_normal((batch, *POINTS, len(spec.orders))),
     }
     wanted = {"sample": ("image", "scale"), "splat": ("values", "scale")}
     names = wanted.get(op, ("image", "values"))
@@ -46,8 +50,8 @@ def operands(spec, op, seed=0, batch=2, channels=3, windows=False):
     if not any(map(any, spec.orders)) and seed % 2:
         result.pop("scale", None)
     if windows:
-        first = [random.integers(0, n, (batch, 1, POINTS[1])) for n in spec.spatial]
-        size = [random.integers(1, n - f + 1) for n, f in zip(spec.spatial, first, strict=True)]
+        first = [draw.integers(0, n, (batch, 1, POINTS[1])) for n in spec.spatial]
+        size = [draw.integers(1, n - f + 1) for n, f in zip(spec.spatial, first, strict=True)]
         window = np.stack([np.stack(first, -1), np.stack(size, -1)], -1)
         result["window"] = jnp.asarray(window, jnp.int32)
     return result | {"grid": jnp.asarray(grid, dtype)}
@@ -77,17 +81,19 @@ def orders_of(axes, degree):
 
 
 @pytest.mark.parametrize("axes", SIZES)
-@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_rule(backend, mode, padding, axes):
-    """All operations, orders of derivatives and layouts, taking turns with frames and windows."""
-    for seed, (op, layout, plain) in enumerate(itertools.product(OPERATIONS, LAYOUTS, (0, 1))):
-        rule = checked_rule(mode, padding, *_FRAMES[seed % 3])
-        orders = list(orders_of(axes, rule.degree))[plain - 1]
-        size = SIZES[axes][seed % 4 == 0]
+def test_every_rule(backend, mode, axes):
+    """Every padding and operation, with layouts, frames, orders, sizes and windows drawn for it."""
+    draw = random.Random(f"{mode} {axes}")
+    choices = list(itertools.product(PADDINGS, OPERATIONS))
+    many = mode == "bicubic" and axes == 3
+    for seed, (padding, op) in enumerate(draw.sample(choices, 3) if many else choices):
+        rule = checked_rule(mode, padding, *draw.choice(_FRAMES))
+        orders = draw.choice(list(orders_of(axes, rule.degree)))
+        size, layout = draw.choice(SIZES[axes]), draw.choice(LAYOUTS)
         spec = SampleSpec(rule, layout, size, np.dtype(np.float64), orders)
-        given = operands(spec, op, seed, windows=seed % 5 == 0)
+        given = operands(spec, op, seed, windows=draw.random() < 0.4)
         assert_equal(BACKENDS[backend], op, given, spec)
 
 
@@ -99,16 +105,16 @@ _FRAMES = ((False, True), (True, True), (False, False))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_dtype(backend, op, dtype):
     for layout in LAYOUTS:
-        spec = SampleSpec.plain(checked_rule("bilinear", "zeros", False, True), layout, (5, 6), dtype)
+        spec = SampleSpec.plain(_LINEAR, layout, (5, 6), dtype)
         assert_equal(BACKENDS[backend], op, operands(spec, op), spec)
 
 
-@pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0), (1, 1), (3, 4), (1, 17), (1, 130)])
+@pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0), (1, 1), (1, 17), (1, 130)])
 @pytest.mark.parametrize("op", OPERATIONS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_few_channels_and_many(backend, op, batch, channels):
-    for layout, mode in itertools.product(LAYOUTS, MODES):
-        rule = checked_rule(mode, "border", False, True)
+    for layout in LAYOUTS:
+        rule = checked_rule("bilinear", "border", False, True)
         spec = SampleSpec.plain(rule, layout, (5, 6), np.float64)
         given = operands(spec, op, batch=batch, channels=channels)
         assert_equal(BACKENDS[backend], op, given, spec)
@@ -139,7 +145,9 @@ def test_what_is_outside_is_never_read_and_never_written(backend, mode):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_pixel_with_weight_zero_is_read(backend):
     """As in torch: zero times NaN is NaN, so what is inside counts even without weight."""
-    spec = SampleSpec.plain(checked_rule("bilinear", "zeros", True, True), LAYOUTS[0], (2, 2), "float64")
+    spec = SampleSpec.plain(
+        checked_rule("bilinear", "zeros", True, True), LAYOUTS[0], (2, 2), "float64"
+    )
     image = jnp.asarray([[[[1.0, np.nan], [2.0, 3.0]]]])
     out = BACKENDS[backend].sample({"image": image, "grid": -jnp.ones((1, 1, 2))}, spec)
     assert np.isnan(out).all()
@@ -150,7 +158,7 @@ def test_batches_that_int32_cannot_number(backend):
     """The image and the result have their batch as an axis of its own, as in the plain form."""
     batch, size = 2**16, (2**8, 2**9)
     for layout, op in itertools.product(LAYOUTS, OPERATIONS):
-        spec = SampleSpec.plain(checked_rule("bilinear", "zeros", False, True), layout, size, "float32")
+        spec = SampleSpec.plain(_LINEAR, layout, size, "float32")
         shapes = {
             "image": layout.arrange(batch, 1, size),
             "values": layout.arrange(batch, 1, (5,)),

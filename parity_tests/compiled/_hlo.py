@@ -13,13 +13,39 @@ from dataclasses import dataclass, field
 
 # What costs nothing at run time, or is counted by what it calls.
 _FREE = frozenset(
-    "parameter constant bitcast tuple get-tuple-element after-all partition-id replica-id "
-    "copy-done all-reduce-done all-gather-done collective-permute-done async-done "
-    "async-update opt-barrier while call conditional".split()
+    [
+        "parameter",
+        "constant",
+        "bitcast",
+        "tuple",
+        "get-tuple-element",
+        "after-all",
+        "partition-id",
+        "replica-id",
+        "copy-done",
+        "all-reduce-done",
+        "all-gather-done",
+        "collective-permute-done",
+        "async-done",
+        "async-update",
+        "opt-barrier",
+        "while",
+        "call",
+        "conditional",
+    ]
 )
 _COLLECTIVES = frozenset(
-    "all-reduce all-gather all-to-all reduce-scatter collective-permute collective-broadcast "
-    "ragged-all-to-all send recv".split()
+    [
+        "all-reduce",
+        "all-gather",
+        "all-to-all",
+        "reduce-scatter",
+        "collective-permute",
+        "collective-broadcast",
+        "ragged-all-to-all",
+        "send",
+        "recv",
+    ]
 )
 _BITS = {"pred": 8, "token": 0, "bf16": 16, "c64": 64, "c128": 128}
 

@@ -114,7 +114,7 @@ def _placements() -> Iterator[Program]:
 
 def _patches() -> Iterator[Program]:
     scene = patches.SCENES[-1]
-    batch, channels, height, width = scene.shape
+    channels = scene.shape[1]
     image, boxes = _floats(*scene.shape), _floats(scene.objects, 4)
     corners = jax.ShapeDtypeStruct((scene.objects, 4), jnp.int32)
     owner = jax.ShapeDtypeStruct((scene.objects,), jnp.int32)

@@ -8,7 +8,6 @@ brings them closer. Where the image's ends are joined, so are the blocks. A bloc
 weight for each of its pixels, and a mask of those that are read at all.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -41,23 +40,22 @@ class AxisCut(NamedTuple):
     joined: bool = False
 
     @property
-    def count(self) -> int:
-        """How many blocks there are."""
+    def covered(self) -> int:
+        """How many pixels the axis has when it is filled up to whole blocks."""
         if self.joined:
-            return self.length
-        return max(-(-(self.length - self.width) // self.step), 0) + 1
+            return self.length + self.width - 1
+        return max(-(-self.length // self.step) * self.step, self.width)
 
     @property
-    def covered(self) -> int:
-        """Where the last block ends."""
-        return (self.count - 1) * self.step + self.width
+    def count(self) -> int:
+        """How many blocks are numbered; the last ones would reach too far, and are not used."""
+        return self.covered // self.step
 
     def starts_at(self, pixel: jax.Array) -> jax.Array:
         """Return the beginning of the block that begins at or before a pixel."""
-        if self.joined:
-            return pixel
-        start = pixel // self.step * self.step if self.step > 1 else pixel
-        return jnp.minimum(start, (self.count - 1) * self.step)
+        if self.step > 1:
+            return pixel // self.step * self.step
+        return pixel if self.joined else jnp.minimum(pixel, self.covered - self.width)
 
     def distance(self, pixel: jax.Array, start: jax.Array) -> jax.Array:
         """Return where in the block that begins at ``start`` a pixel is."""
@@ -194,44 +192,42 @@ def _sum(terms: Sequence[jax.Array]) -> jax.Array:
 
 
 def split(image: jax.Array, cut: Cut) -> jax.Array:
-    """Copy an image (..., *spatial) into its blocks (..., *counts, area)."""
+    """Copy an image (..., *spatial) into its blocks (area, ..., blocks), for steps of 1."""
     lead = image.ndim - len(cut)
     for axis, along in enumerate(cut, start=lead):
         pads = [(0, 0)] * image.ndim
         pads[axis] = (0, along.covered - along.length)
         image = jnp.pad(image, pads, mode="wrap") if along.joined else jnp.pad(image, pads)
-    parts = [
-        image[(..., *(slice(o, o + (a.count - 1) * a.step + 1, a.step) for o, a in where))]
-        for where in _offsets(cut)
-    ]
-    return jnp.stack(parts, axis=-1)
+    pixels = image.reshape(*image.shape[:lead], math.prod(cut.counts))
+    return jnp.stack([_moved(pixels, -offset) for offset in _offsets(cut)])
 
 
-def merge(blocks: jax.Array, cut: Cut) -> jax.Array:
-    """Add up blocks (..., *counts, area) to an image (..., *spatial); the adjoint of `split`."""
-    lead = [(0, 0, 0)] * (blocks.ndim - len(cut) - 1)
-    zero = jnp.zeros((), blocks.dtype)
-    image = _sum(
-        [
-            lax.pad(
-                blocks[..., number],
-                zero,
-                lead + [(o, a.width - 1 - o, a.step - 1) for o, a in where],
-            )
-            for number, where in enumerate(_offsets(cut))
-        ]
-    )
-    for axis, along in enumerate(cut, start=len(lead)):
+def merge(blocks: Sequence[jax.Array], cut: Cut) -> jax.Array:
+    """Add up blocks, ``area`` arrays (..., blocks), to an image (..., *spatial)."""
+    if any(along.step > 1 for along in cut):
+        image = jnp.stack(blocks, axis=-1)
+    else:
+        moved = zip(blocks, _offsets(cut), strict=True)
+        image = _sum([_moved(pixels, offset) for pixels, offset in moved])
+    lead = blocks[0].ndim - 1
+    image = image.reshape(*blocks[0].shape[:-1], *(along.covered for along in cut))
+    for axis, along in enumerate(cut, start=lead):
         image = _cut_end(image, axis, along)
     return image
 
 
-def _offsets(cut: Cut) -> list[list[tuple[int, AxisCut]]]:
-    """List the places in a block, each as an offset with its axis' cut for every axis."""
-    return [
-        list(zip(offsets, cut, strict=True))
-        for offsets in itertools.product(*(range(axis.width) for axis in cut))
-    ]
+def _offsets(cut: Cut) -> list[int]:
+    """List how far the pixels of a block are behind its first, in an image that is one line."""
+    offsets = [0]
+    for along in cut:
+        offsets = [offset * along.covered + o for offset in offsets for o in range(along.width)]
+    return offsets
+
+
+def _moved(pixels: jax.Array, offset: int) -> jax.Array:
+    """Move a line of pixels along, from before its beginning or beyond its end come zeros."""
+    pads = [(0, 0, 0)] * (pixels.ndim - 1) + [(offset, -offset, 0)]
+    return lax.pad(pixels, jnp.zeros((), pixels.dtype), pads)
 
 
 def _cut_end(image: jax.Array, axis: int, along: AxisCut) -> jax.Array:

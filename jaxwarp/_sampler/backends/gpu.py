@@ -25,6 +25,9 @@ from jaxwarp._sharding import zeros
 
 # A vector atomic adds so many numbers.
 _VECTOR = 4
+# Fewer rows are filled up with some that go nowhere: XLA takes vectors only where there are
+# enough to keep every core busy (67584 on an H100).
+_ENOUGH_ROWS = 2**17
 # So many channels are dotted term by term, in the kernel that gathers them.
 _MAX_TERMS = 16
 
@@ -79,15 +82,21 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     def visit(image: jax.Array, block: Block) -> jax.Array:
         weight = jnp.expand_dims(block.weigh(scale), channel)
         inside = jnp.expand_dims(block.inside, channel)
-        at = jnp.where(inside.any(-1), number(block.number), count)
-        added = jnp.where(inside, values * weight, 0)
+        at = jnp.where(inside.any(-1), number(block.number), count).reshape(-1)
+        added = jnp.where(inside, values * weight, 0).reshape(-1, cut.area)
+        more = max(_ENOUGH_ROWS - at.size, 0)
+        at = jnp.pad(at, (0, more), constant_values=count)
+        added = jnp.pad(added, ((0, more), (0, 0)))
         return image.at[at].add(added, mode="drop", wrap_negative_indices=False)
 
     rows = fold_blocks(visit, zeros((count, cut.area), grid), points, spec, cut)
     rows = rows.reshape(*target, cut.area)
     rows = jnp.moveaxis(rows, -2, 1) if layout.channels_last else rows
+    before = rows.shape[2 : -1 - len(cut)]
+    rows = rows.reshape(*rows.shape[:2], *before, math.prod(cut.counts), cut.area)
+    image = merge([rows[..., pixel] for pixel in range(cut.area)], cut)
     _, dtype = spec.result("splat", operands)
-    return layout.channels_from_end(jnp.moveaxis(merge(rows, cut), 1, -1)).astype(dtype)
+    return layout.channels_from_end(jnp.moveaxis(image, 1, -1)).astype(dtype)
 
 
 def _cut(spec: SampleSpec) -> Cut:
@@ -131,7 +140,9 @@ def _numbering(
     def number(place: jax.Array) -> jax.Array:
         ones = [1] * (place.ndim - 1)
         images = jnp.arange(shape[0], dtype=jnp.int32).reshape(-1, *ones, 1)
-        some = jnp.arange(channels.start, channels.stop, dtype=jnp.int32).reshape(layout.arrange(1, -1, ones))
+        some = jnp.arange(channels.start, channels.stop, dtype=jnp.int32).reshape(
+            layout.arrange(1, -1, ones)
+        )
         within = jnp.expand_dims(place, layout.channel_axis) * of_place
         return images * (places * count) + some * of_channel + within
 

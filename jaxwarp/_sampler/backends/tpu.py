@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
-from jaxwarp._sampler import rules
-from jaxwarp._sampler.backends import portable
+from jaxwarp._layout import Layout
 from jaxwarp._sampler.backends.blocks import Block, Cut, cut_of, fold_blocks, merge, split
-from jaxwarp._sampler.neighbours import locate
+from jaxwarp._sampler.backends.portable import chained_scale
+from jaxwarp._sampler.neighbours import Points, chain_factors, locate, times
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import zeros
 
@@ -26,6 +27,7 @@ _LANES = 128
 _MAX_NUMBERS = 2**24
 
 _Operands = Mapping[str, jax.Array]
+_One = Callable[[_Operands, SampleSpec, Cut], jax.Array]
 
 
 def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
@@ -39,32 +41,52 @@ def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
 
 def sample(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Gather a row for every point, and weigh its pixels."""
-    return _each_image(_sample_one, "image", operands, spec)
+    return _arranged("sample", _each_image(_sample_one, "image", operands, spec), operands, spec)
 
 
 def splat(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Add a row for every point, and then what lies upon each other."""
-    return _each_image(_splat_one, "values", operands, spec)
+    return _arranged("splat", _each_image(_splat_one, "values", operands, spec), operands, spec)
 
 
 def correlate(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Gather a row for every point, and dot its pixels with the values."""
-    return _each_image(_correlate_one, "image", operands, spec)
+    dots = _each_image(_correlate_one, "image", operands, spec)
+    out = operands["grid"].shape[1:-1]
+    return jnp.moveaxis(dots.reshape(*dots.shape[:2], *out), 1, -1)
 
 
-def _each_image(
-    one: Callable[[_Operands, SampleSpec, Cut], jax.Array],
-    source: str,
-    operands: _Operands,
-    spec: SampleSpec,
-) -> jax.Array:
+def _arranged(op: str, x: jax.Array, operands: _Operands, spec: SampleSpec) -> jax.Array:
+    """Bring a result, channels first and its other axes merged or not, into the layout."""
+    shape, _ = spec.result(op, operands)
+    x = x.reshape(*x.shape[:2], *spec.layout.spatial(shape))
+    return spec.layout.channels_from_end(jnp.moveaxis(x, 1, -1))
+
+
+def _each_image(one: _One, source: str, operands: _Operands, spec: SampleSpec) -> jax.Array:
+    """Compute image by image, channels first and the points in one line."""
     cut = _cut(spec.layout.channels(operands[source].shape), spec)
     assert cut is not None
+    first = spec._replace(layout=Layout(channels_last=False))
+    lined_up = _lined_up(operands, spec)
+    return lax.map(lambda operands: one(operands, first, cut), lined_up)
 
-    def body(operands: _Operands) -> jax.Array:
-        return one({name: x[None] for name, x in operands.items()}, spec, cut)[0]
 
-    return lax.map(body, dict(operands))
+def _lined_up(operands: _Operands, spec: SampleSpec) -> _Operands:
+    """Make everything (N, ..., points): what a row of registers holds are points."""
+    out = operands["grid"].shape[1:-1]
+    found = dict(operands)
+    for name in found.keys() & {"image", "values"}:
+        found[name] = jnp.moveaxis(spec.layout.channels_to_end(found[name]), -1, 1)
+    for name in found.keys() & {"grid", "scale"}:
+        found[name] = jnp.moveaxis(found[name], -1, 1)
+    if "window" in found:
+        window = jnp.moveaxis(found["window"], (-2, -1), (1, 2))
+        found["window"] = jnp.broadcast_to(window, (*window.shape[:3], *out))
+    for name in found.keys() - {"image"}:
+        kept = found[name].ndim - len(out)
+        found[name] = found[name].reshape(*found[name].shape[:kept], math.prod(out))
+    return found
 
 
 def _cut(channels: int, spec: SampleSpec) -> Cut | None:
@@ -77,81 +99,91 @@ def _cut(channels: int, spec: SampleSpec) -> Cut | None:
     return None
 
 
-def _rows(image: jax.Array, spec: SampleSpec, cut: Cut) -> jax.Array:
-    """Turn one image into its blocks (rows, area * C)."""
-    pixels = jnp.moveaxis(spec.layout.channels_to_end(image)[0], -1, 0)
-    blocks = jnp.moveaxis(split(pixels, cut), 0, -1)
-    return blocks.reshape(-1, cut.area * pixels.shape[0])
+# One image: (C, *spatial), its values (C, points) -----------------------------
 
 
 def _sample_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
-    grid, layout = operands["grid"], spec.layout
-    points = locate(grid, operands.get("window"), spec)
-    scale = portable.chained_scale(operands, points, spec)
-    rows, out = _rows(operands["image"], spec, cut), grid.shape[1:-1]
+    grid, points, scale = _located(operands, spec)
+    rows = _rows(operands["image"], cut)
 
     def visit(total: jax.Array, block: Block) -> jax.Array:
-        read = _read(rows, block, cut, grid.dtype)
-        weight = jnp.moveaxis(block.weigh(scale), -1, 0)[:, None]
-        return total + (read * weight).sum(0)
+        weight = _by_pixel(block.weigh(scale))
+        return total + (_read(rows, block, cut, grid.dtype) * weight[:, None]).sum(0)
 
-    shape, dtype = spec.result("sample", operands)
-    total = zeros((layout.channels(shape), 1, *out), grid)
-    total = fold_blocks(visit, total, points, spec, cut).astype(dtype)
-    return layout.channels_from_end(jnp.moveaxis(total, 0, -1))
+    shape = (operands["image"].shape[0], *grid.shape[1:-1])
+    total = fold_blocks(visit, zeros(shape, grid), points, spec, cut)
+    return total.astype(spec.dtype)
 
 
 def _correlate_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
-    grid, layout = operands["grid"], spec.layout
-    points = locate(grid, operands.get("window"), spec)
-    rows = _rows(operands["image"], spec, cut)
-    values = jnp.moveaxis(layout.channels_to_end(operands["values"]), -1, 0).astype(grid.dtype)
+    grid, points, _ = _located(operands, spec)
+    rows, values = _rows(operands["image"], cut), operands["values"].astype(grid.dtype)
 
     def visit(terms: tuple[jax.Array, ...], block: Block) -> tuple[jax.Array, ...]:
-        read = _read(rows, block, cut, grid.dtype)
-        dots = (read * values[None]).sum(1)
-        return tuple(
-            t + (dots * jnp.moveaxis(w, -1, 0)).sum(0) for t, w in zip(terms, block.weights, strict=True)
-        )
+        dots = (_read(rows, block, cut, grid.dtype) * values[None]).sum(1)
+        products = [(dots * _by_pixel(weight)).sum(0) for weight in block.weights]
+        return tuple(map(jnp.add, terms, products))
 
-    none = zeros(grid.shape[:-1], grid)
+    none = zeros(grid.shape[1:-1], grid)
     terms = fold_blocks(visit, (none,) * len(spec.orders), points, spec, cut)
-    return portable.times(jnp.stack(terms, axis=-1), portable.chain_factors(grid, points, spec))
-
-
-def _read(rows: jax.Array, block: Block, cut: Cut, dtype: jax.typing.DTypeLike) -> jax.Array:
-    """Gather (area, C, 1, *out); what is outside reads zero, whatever is there."""
-    read = rows.at[block.number.reshape(-1)].get(
-        mode="promise_in_bounds", wrap_negative_indices=False
-    )
-    read = read.T.reshape(cut.area, -1, *block.number.shape).astype(dtype)
-    return jnp.where(jnp.moveaxis(block.inside, -1, 0)[:, None], read, 0)
+    factors = chain_factors(grid, points, spec)
+    return times(jnp.stack(terms, axis=-1)[None], factors)[0].T
 
 
 def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
-    values, grid, layout = operands["values"], operands["grid"], spec.layout
-    points = locate(grid, operands.get("window"), spec)
-    scale = portable.chained_scale(operands, points, spec)
+    grid, points, scale = _located(operands, spec)
+    values = operands["values"].astype(grid.dtype)
     before = spec.spatial[: len(spec.spatial) - len(cut)]
-    count = math.prod(before) * math.prod(cut.counts)
-    channels = layout.channels(values.shape)
-    values = jnp.moveaxis(layout.channels_to_end(values), -1, 0).astype(grid.dtype)
+    count, channels = math.prod((*before, *cut.counts)), values.shape[0]
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
-        inside = jnp.moveaxis(block.inside, -1, 0)
-        weight = jnp.moveaxis(block.weigh(scale), -1, 0)
+        inside, weight = _by_pixel(block.inside), _by_pixel(block.weigh(scale))
         added = jnp.where(inside[:, None], values[None] * weight[:, None], 0)
-        at = jnp.where(inside.any(0), block.number, count).reshape(-1)
-        at, order = lax.sort_key_val(at, jnp.arange(at.size, dtype=jnp.int32))
-        added = added.reshape(cut.area * channels, -1).T
-        added = added.at[order].get(mode="promise_in_bounds", wrap_negative_indices=False)
-        added = lax.optimization_barrier(added)
-        return image.at[at].add(
-            added, mode="drop", wrap_negative_indices=False, indices_are_sorted=True
-        )
+        at = jnp.where(inside.any(0), block.number[0], count)
+        return _add(image, at, added.reshape(cut.area * channels, -1).T)
 
-    image = fold_blocks(visit, zeros((count, cut.area * channels), grid), points, spec, cut)
-    image = image.T.reshape(cut.area, channels, *before, *cut.counts)
-    image = merge(jnp.moveaxis(image, 0, -1), cut)
-    _, dtype = spec.result("splat", operands)
-    return layout.channels_from_end(jnp.moveaxis(image, 0, -1)[None]).astype(dtype)
+    rows = zeros((count, cut.area * channels), grid)
+    rows = fold_blocks(visit, rows, points, spec, cut)
+    blocks = rows.T.reshape(cut.area, channels, *before, math.prod(cut.counts))
+    return merge(list(blocks), cut).astype(spec.dtype)
+
+
+def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, jax.Array | None]:
+    """Return an image's grid, points and scales, as `locate` knows them: in a batch of one."""
+    names = operands.keys() & {"grid", "window", "scale"}
+    batched = {name: jnp.moveaxis(operands[name], -1, 0)[None] for name in names}
+    points = locate(batched["grid"], batched.get("window"), spec)
+    return batched["grid"], points, chained_scale(batched, points, spec)
+
+
+def _by_pixel(x: jax.Array) -> jax.Array:
+    """Turn what a batch of one has for each pixel of its blocks into (area, points)."""
+    return jnp.moveaxis(x[0], -1, 0)
+
+
+# Rows -------------------------------------------------------------------------
+
+
+def _rows(image: jax.Array, cut: Cut) -> jax.Array:
+    """Turn an image into its blocks (blocks, area * C)."""
+    blocks = split(image, cut)
+    return blocks.reshape(cut.area * image.shape[0], -1).T
+
+
+def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> jax.Array:
+    """Gather (area, C, points); what is outside reads zero, whatever is there."""
+    read = rows.at[block.number[0]].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    read = read.T.reshape(cut.area, -1, read.shape[0]).astype(dtype)
+    return jnp.where(_by_pixel(block.inside)[:, None], read, 0)
+
+
+def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
+    """Add rows to an image's, sorted by where they go.
+
+    XLA sorts them anyway, but then reads them in that order in a loop of its own kind, which
+    takes four times the bundles of a gather. The barrier keeps it from finding that loop again.
+    """
+    at, order = lax.sort_key_val(at, jnp.arange(at.size, dtype=jnp.int32))
+    rows = rows.at[order].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    rows = lax.optimization_barrier(rows)
+    return image.at[at].add(rows, mode="drop", wrap_negative_indices=False, indices_are_sorted=True)
