@@ -2,9 +2,15 @@
 //
 // This file is compiled once for each instruction set that may be met, with JAXWARP_KERNELS as
 // the name of its only function; `dispatch.cc` chooses one. It knows nothing of XLA.
+//
+// All else is in an anonymous namespace, and of the standard library only what is inlined is
+// used: a linker keeps one copy of whatever else has the same name in several of these objects,
+// perhaps one that this processor cannot run.
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
+#include <type_traits>
 
 #include "tile.h"
 
@@ -44,86 +50,138 @@ Numbers<X> points_of(const Call& call, V* all, int64_t image, int64_t first) {
 
 // Channels first: runs ----------------------------------------------------------
 
-// So many planes are read next to each other: each start is then looked up once for all.
-constexpr int planes_at_once(int rows) { return rows == 1 ? 4 : rows <= 4 ? 2 : 1; }
+// Not a power of two apart: what is read and what is written would have the same low bits in
+// their addresses, and wait for each other.
+template <class TileT, class T> using Runs = T[TileT::R][TileT::P * TileT::K + 16];
+
+constexpr bool kLittleEndian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+
+// Copies `count` runs of K numbers. Two starts are read in one load: loads are what bounds this.
+template <int K, class T>
+void copy_runs(const int32_t* starts, int count, const T* from, T* __restrict to) {
+  int p = 0;
+  for (; p + 2 <= count; p += 2) {
+    int64_t both;
+    std::memcpy(&both, starts + p, sizeof(both));
+    const int64_t one = kLittleEndian ? int32_t(both) : both >> 32;
+    const int64_t two = kLittleEndian ? both >> 32 : int32_t(both);
+    std::memcpy(to + p * K, from + one, K * sizeof(T));
+    std::memcpy(to + p * K + K, from + two, K * sizeof(T));
+  }
+  for (; p < count; ++p) std::memcpy(to + p * K, from + starts[p], K * sizeof(T));
+}
 
 template <class TileT, class T>
-using Runs = T[TileT::R][TileT::P * TileT::K];
-
-template <int B, class TileT, class T>
-void read_runs(const TileT& tile, const Numbers<const T>& pixels, int64_t channel,
-               Runs<TileT, T>* runs) {
+void read_runs(const TileT& tile, const T* plane, Runs<TileT, T>& runs) {
   constexpr int K = TileT::K, R = TileT::R;
-  const T* planes[B];
-  for (int b = 0; b < B; ++b) planes[b] = pixels.plane(channel + b);
-  if (!tile.scattered) {
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < tile.count; ++p) {
-        const int64_t start = tile.start[r][p];
-        for (int b = 0; b < B; ++b) {
-          std::memcpy(&runs[b][r][p * K], planes[b] + start, K * sizeof(T));
-        }
-      }
-    }
+  for (int r = 0; r < R && !tile.scattered; ++r) {
+    copy_runs<K>(tile.start, tile.count, plane + tile.row[r], runs[r]);
   }
   for (int i = 0; i < tile.odd_count; ++i) {
-    for (int r = 0; r < R; ++r) {
-      for (int k = 0; k < K; ++k) {
-        for (int b = 0; b < B; ++b) {
-          runs[b][r][tile.odd[i] * K + k] = planes[b][tile.odd_pixel[i][r * K + k]];
-        }
-      }
+    for (int t = 0; t < R * K; ++t) {
+      runs[t / K][tile.odd[i] * K + t % K] = plane[tile.odd_pixel[i][t]];
     }
   }
 }
 
 // What is outside reads zero, whatever is there: 0 * NaN would not.
-template <class TileT, class T> void mask_runs(const TileT& tile, Runs<TileT, T>& runs) {
-  for (int r = 0; r < TileT::R; ++r) {
-    for (int i = 0; i < tile.count * TileT::K; ++i) {
-      Mask<T> bits;
-      std::memcpy(&bits, &runs[r][i], sizeof(T));
-      bits &= tile.mask[r][i];
-      std::memcpy(&runs[r][i], &bits, sizeof(T));
-    }
+template <class T> void mask_numbers(T* numbers, const Mask<T>* mask, int count) {
+  for (int i = 0; i < count; ++i) {
+    Mask<T> bits;
+    std::memcpy(&bits, numbers + i, sizeof(T));
+    bits &= mask[i];
+    std::memcpy(numbers + i, &bits, sizeof(T));
   }
 }
 
 // Calls f(channel, its runs) for every channel.
 template <class TileT, class T, class F>
 void for_each_plane(const TileT& tile, const Numbers<const T>& pixels, F f) {
-  constexpr int B = planes_at_once(TileT::R);
-  Runs<TileT, T> runs[B];
-  for (int64_t c = 0; c < pixels.channels;) {
-    const int some = pixels.channels - c >= B ? B : 1;
-    if (some == B) {
-      read_runs<B>(tile, pixels, c, runs);
-    } else {
-      read_runs<1>(tile, pixels, c, runs);
+  Runs<TileT, T> runs;
+  for (int64_t c = 0; c < pixels.channels; ++c) {
+    read_runs(tile, pixels.plane(c), runs);
+    for (int r = 0; tile.masked && r < TileT::R; ++r) {
+      mask_numbers(runs[r], tile.mask[r], tile.count * TileT::K);
     }
-    for (int b = 0; b < some; ++b) {
-      if (tile.masked) mask_runs<TileT, T>(tile, runs[b]);
-      f(c + b, runs[b]);
-    }
-    c += some;
+    f(c, runs);
   }
 }
 
 // Channels last: rows -----------------------------------------------------------
 
-// Calls f(point, neighbour, pixel) for every neighbour that is inside.
-template <class TileT, class F> void for_each_neighbour(const TileT& tile, F f) {
-  constexpr int K = TileT::K, R = TileT::R;
+// The pixels that a point reads or adds to, and the places of their weights: those inside.
+template <class TileT> struct Neighbours {
+  int count;
+  int64_t pixel[TileT::R * TileT::K];
+  int place[TileT::R * TileT::K];  // of the weight: r * P * K + p * K + k
+};
+
+// Calls f(point, its neighbours) for every point.
+template <class TileT, class F> void for_each_point(const TileT& tile, F f) {
+  constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
+  Neighbours<TileT> near;
   for (int p = 0, next_odd = 0; p < tile.count; ++p) {
     const bool odd = next_odd < tile.odd_count && tile.odd[next_odd] == p;
-    const int32_t* pixels = tile.odd_pixel[next_odd];
+    const int32_t* odd_pixel = tile.odd_pixel[next_odd];
     next_odd += odd;
+    near.count = 0;
     for (int r = 0; r < R; ++r) {
       for (int k = 0; k < K; ++k) {
-        if (tile.masked && !tile.mask[r][p * K + k]) continue;
-        f(p, r, k, int64_t(odd ? pixels[r * K + k] : tile.start[r][p] + k));
+        near.pixel[near.count] = odd ? odd_pixel[r * K + k] : tile.start[p] + tile.row[r] + k;
+        near.place[near.count] = (r * P + p) * K + k;
+        near.count += !tile.masked || tile.mask[r][p * K + k];
       }
     }
+    f(p, near);
+  }
+}
+
+// Calls f(first, count) for groups of four of at most `most` neighbours, then for single ones.
+template <int most, class F> inline void in_fours(int count, F f) {
+  int t = 0;
+  if constexpr (most >= 4) {
+    for (; t + 4 <= count; t += 4) f(t, std::integral_constant<int, 4>());
+  }
+  for (; t < count; ++t) f(t, std::integral_constant<int, 1>());
+}
+
+// Calls f with the number of channels: a constant if it is that of most pictures.
+template <class F> inline void with_channels(int64_t channels, F f) {
+  if (channels == 3) return f(std::integral_constant<int, 3>());
+  f(channels);
+}
+
+// Numbers that one instruction takes at once, or a few.
+constexpr int kLaneBytes = 64;
+template <class T> constexpr int lanes_of() { return kLaneBytes / int(sizeof(T)); }
+
+// The dot products of `row` with B others.
+template <int B, class T>
+inline void dot_rows(const T* const* rows, const T* row, int64_t channels, T* dots) {
+  constexpr int L = lanes_of<T>();
+  int64_t c = 0;
+  for (int b = 0; b < B; ++b) dots[b] = 0;
+  if (channels >= L) {
+    typedef T Lanes __attribute__((vector_size(kLaneBytes)));
+    Lanes sums[B] = {}, mine, theirs;
+    for (; c + L <= channels; c += L) {
+      std::memcpy(&mine, row + c, sizeof(mine));
+      for (int b = 0; b < B; ++b) {
+        std::memcpy(&theirs, rows[b] + c, sizeof(theirs));
+        sums[b] += mine * theirs;
+      }
+    }
+    for (int b = 0; b < B; ++b) {
+      T lane[L];
+      std::memcpy(lane, &sums[b], sizeof(lane));
+      for (int half = L / 2; half; half /= 2) {
+        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+      }
+      dots[b] = lane[0];
+    }
+  }
+  for (; c < channels; ++c) {
+    for (int b = 0; b < B; ++b) dots[b] += rows[b][c] * row[c];
   }
 }
 
@@ -135,13 +193,31 @@ template <class T, Mode mode, int N> struct Sample {
 
   static void run(const Call& call, const TileBuilder<T, mode, N>& builder, int64_t image,
                   int64_t first, TileT& tile) {
-    builder.weigh(image, first, tile);
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto out = points_of<T>(call, call.out, image, first);
-    if (call.channels_last) return rows(tile, pixels, out);
-    for_each_plane(tile, pixels, [&](int64_t channel, const Runs<TileT, T>& runs) {
-      weigh_runs(tile, runs, out.plane(channel));
-    });
+    const bool copies = mode == kNearest && builder.is_plain();
+    if (!copies) builder.weigh(image, first, tile);
+    if (call.channels_last) {
+      rows(tile, pixels, out);
+    } else if (copies) {
+      copy_planes(tile, pixels, out);
+    } else {
+      for_each_plane(tile, pixels, [&](int64_t channel, const Runs<TileT, T>& runs) {
+        weigh_runs(tile, runs, out.plane(channel));
+      });
+    }
+  }
+
+  // Nearest: the only weight is one.
+  static void copy_planes(const TileT& tile, const Numbers<const T>& pixels,
+                          const Numbers<T>& out) {
+    for (int64_t c = 0; c < pixels.channels; ++c) {
+      const T* from = pixels.plane(c);
+      T* to = out.plane(c);
+      if (!tile.scattered) copy_runs<1>(tile.start, tile.count, from, to);
+      for (int i = 0; i < tile.odd_count; ++i) to[tile.odd[i]] = from[tile.odd_pixel[i][0]];
+      if (tile.masked) mask_numbers(to, tile.mask[0], tile.count);
+    }
   }
 
   static void weigh_runs(const TileT& tile, const Runs<TileT, T>& runs, T* __restrict out) {
@@ -159,20 +235,37 @@ template <class T, Mode mode, int N> struct Sample {
   }
 
   static void rows(const TileT& tile, const Numbers<const T>& pixels, const Numbers<T>& out) {
-    const int64_t channels = pixels.channels;
-    std::fill(out.first, out.row(tile.count), T(0));
-    for_each_neighbour(tile, [&](int p, int r, int k, int64_t pixel) {
-      const T weight = tile.weight[r][p * K + k];
-      const T* __restrict row = pixels.row(pixel);
-      T* __restrict sums = out.row(p);
-      for (int64_t c = 0; c < channels; ++c) sums[c] += weight * row[c];
+    with_channels(pixels.channels, [&](auto channels) {
+      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
+        T* __restrict to = out.row(p);
+        for (int c = 0; c < channels; ++c) to[c] = 0;
+        in_fours<R * K>(near.count, [&](int t, auto some) {
+          add_rows(tile, pixels, near, t, some, channels, to);
+        });
+      });
     });
+  }
+
+  template <int B, class Channels>
+  static void add_rows(const TileT& tile, const Numbers<const T>& pixels,
+                       const Neighbours<TileT>& near, int t, std::integral_constant<int, B>,
+                       Channels channels, T* __restrict to) {
+    const T* weights = &tile.weight[0][0];
+    const T* from[B];
+    T weight[B];
+    for (int b = 0; b < B; ++b) from[b] = pixels.first + near.pixel[t + b] * channels;
+    for (int b = 0; b < B; ++b) weight[b] = weights[near.place[t + b]];
+    for (int64_t c = 0; c < channels; ++c) {
+      T sum = to[c];
+      for (int b = 0; b < B; ++b) sum += weight[b] * from[b][c];
+      to[c] = sum;
+    }
   }
 };
 
 template <class T, Mode mode, int N> struct Splat {
   using TileT = Tile<T, mode, N>;
-  static constexpr int K = TileT::K;
+  static constexpr int K = TileT::K, R = TileT::R;
 
   static void run(const Call& call, const TileBuilder<T, mode, N>& builder, int64_t image,
                   int64_t first, T* sums, TileT& tile) {
@@ -180,30 +273,50 @@ template <class T, Mode mode, int N> struct Splat {
     const auto values = points_of<const T>(call, call.values, image, first);
     const auto out = image_of<T>(call, sums, 0);
     if (call.channels_last) return rows(tile, values, out);
-    constexpr int B = 4;
-    int64_t c = 0;
-    for (; c + B <= values.channels; c += B) planes<B>(tile, values, out, c);
-    for (; c < values.channels; ++c) planes<1>(tile, values, out, c);
+    for (int64_t c = 0; c < values.channels; ++c) plane(tile, values.plane(c), out.plane(c));
   }
 
-  template <int B>
-  static void planes(const TileT& tile, const Numbers<const T>& values, const Numbers<T>& out,
-                     int64_t channel) {
-    for_each_neighbour(tile, [&](int p, int r, int k, int64_t pixel) {
-      const T weight = tile.weight[r][p * K + k];
-      for (int b = 0; b < B; ++b) {
-        out.plane(channel + b)[pixel] += weight * values.plane(channel + b)[p];
+  static void plane(const TileT& tile, const T* values, T* out) {
+    if (tile.odd_count) {
+      const T* weights = &tile.weight[0][0];
+      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
+        for (int t = 0; t < near.count; ++t) {
+          out[near.pixel[t]] += weights[near.place[t]] * values[p];
+        }
+      });
+    } else if (tile.masked) {
+      runs<true>(tile, values, out);
+    } else {
+      runs<false>(tile, values, out);
+    }
+  }
+
+  // Number by number: a run's second would often be the next run's first, and a processor waits
+  // to read a pair of which it has just written one half.
+  template <bool masked> static void runs(const TileT& tile, const T* values, T* out) {
+    for (int p = 0; p < tile.count; ++p) {
+      T* to = out + tile.start[p];
+      const T value = values[p];
+      for (int r = 0; r < R; ++r) {
+        for (int k = 0; k < K; ++k) {
+          if (masked && !tile.mask[r][p * K + k]) continue;
+          to[tile.row[r] + k] += tile.weight[r][p * K + k] * value;
+        }
       }
-    });
+    }
   }
 
   static void rows(const TileT& tile, const Numbers<const T>& values, const Numbers<T>& out) {
-    const int64_t channels = values.channels;
-    for_each_neighbour(tile, [&](int p, int r, int k, int64_t pixel) {
-      const T weight = tile.weight[r][p * K + k];
-      const T* __restrict row = values.row(p);
-      T* __restrict sums = out.row(pixel);
-      for (int64_t c = 0; c < channels; ++c) sums[c] += weight * row[c];
+    const T* weights = &tile.weight[0][0];
+    with_channels(values.channels, [&](auto channels) {
+      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
+        const T* __restrict from = values.first + p * int64_t(channels);
+        for (int t = 0; t < near.count; ++t) {
+          const T weight = weights[near.place[t]];
+          T* __restrict to = out.first + near.pixel[t] * channels;
+          for (int64_t c = 0; c < channels; ++c) to[c] += weight * from[c];
+        }
+      });
     });
   }
 };
@@ -217,9 +330,11 @@ template <class T, Mode mode, int N> struct Correlate {
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto values = points_of<const T>(call, call.values, image, first);
     Runs<TileT, T> dots;
-    for (int r = 0; r < R; ++r) std::fill(dots[r], dots[r] + tile.count * K, T(0));
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < tile.count * K; ++i) dots[r][i] = 0;
+    }
     if (call.channels_last) {
-      rows(tile, pixels, values, dots);
+      rows(tile, pixels, values, &dots[0][0]);
     } else {
       for_each_plane(tile, pixels, [&](int64_t channel, const Runs<TileT, T>& runs) {
         dot_runs(tile, runs, values.plane(channel), dots);
@@ -241,31 +356,37 @@ template <class T, Mode mode, int N> struct Correlate {
   }
 
   static void rows(const TileT& tile, const Numbers<const T>& pixels,
-                   const Numbers<const T>& values, Runs<TileT, T>& dots) {
-    const int64_t channels = pixels.channels;
-    for_each_neighbour(tile, [&](int p, int r, int k, int64_t pixel) {
-      const T *row = pixels.row(pixel), *value = values.row(p);
-      T dot = 0;
-      for (int64_t c = 0; c < channels; ++c) dot += row[c] * value[c];
-      dots[r][p * K + k] = dot;
+                   const Numbers<const T>& values, T* dots) {
+    with_channels(pixels.channels, [&](auto channels) {
+      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
+        const T* row = values.first + p * int64_t(channels);
+        in_fours<R * K>(near.count, [&](int t, auto some) {
+          constexpr int B = decltype(some)::value;
+          const T* from[B];
+          T dot[B];
+          for (int b = 0; b < B; ++b) from[b] = pixels.first + near.pixel[t + b] * channels;
+          dot_rows<B>(from, row, channels, dot);
+          for (int b = 0; b < B; ++b) dots[near.place[t + b]] = dot[b];
+        });
+      });
     });
   }
 
   static void weigh_dots(const TileBuilder<T, mode, N>& builder, int m, const TileT& tile,
                          const Runs<TileT, T>& dots, T* out, int stride) {
     T factor[P], sums[P];
-    std::fill(factor, factor + tile.count, T(1));
-    std::fill(sums, sums + tile.count, T(0));
+    for (int p = 0; p < tile.count; ++p) factor[p] = 1;
     builder.chain(m, tile, factor);
     const auto& lane = tile.axis[N - 1].weight[builder.order(m, N - 1)];
     for (int r = 0; r < R; ++r) {
       T row[P];
       for (int p = 0; p < tile.count; ++p) row[p] = factor[p];
       builder.weigh_row(m, r, tile, row);
+      const bool begins = r == 0;
       for (int p = 0; p < tile.count; ++p) {
         T dot = 0;
         for (int k = 0; k < K; ++k) dot += lane[k][p] * dots[r][p * K + k];
-        sums[p] += row[p] * dot;
+        sums[p] = (begins ? T(0) : sums[p]) + row[p] * dot;
       }
     }
     for (int p = 0; p < tile.count; ++p) out[p * stride] = sums[p];
@@ -307,7 +428,7 @@ void run_pointwise(const Call& call, const Threads& threads) {
   const int64_t per_image = divide_up(call.points, chunk);
   run_on(threads, call.batch * per_image, [&](int64_t i) {
     const int64_t image = i / per_image, begin = i % per_image * chunk;
-    auto tile = std::make_unique<TileT>();
+    auto tile = std::unique_ptr<TileT>(new TileT);
     for_each_tile<TileT::P>(call, begin, std::min(begin + chunk, call.points),
                             [&](int64_t first, int count) {
       builder.find(image, first, count, *tile);
@@ -337,8 +458,8 @@ template <class T, Mode mode, int N> void run_splat(const Call& call, const Thre
   run_on(threads, call.batch * ranges, [&](int64_t i) {
     const int64_t image = i / ranges, range = i % ranges;
     T* sums = sums_of(image, range);
-    std::fill(sums, sums + size, T(0));
-    auto tile = std::make_unique<TileT>();
+    for (int64_t j = 0; j < size; ++j) sums[j] = 0;
+    auto tile = std::unique_ptr<TileT>(new TileT);
     for_each_tile<TileT::P>(call, call.points * range / ranges,
                             call.points * (range + 1) / ranges, [&](int64_t first, int count) {
       builder.find(image, first, count, *tile);

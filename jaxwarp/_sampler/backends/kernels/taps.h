@@ -7,6 +7,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -14,6 +15,7 @@
 #include "call.h"
 
 namespace jaxwarp {
+namespace {
 
 // Comparisons and masks have the width of the numbers that they choose between.
 template <class T> struct MaskOf;
@@ -23,21 +25,40 @@ template <class T> using Mask = typename MaskOf<T>::type;
 
 constexpr int taps_of(Mode mode) { return mode == kNearest ? 1 : mode == kBilinear ? 2 : 4; }
 constexpr int kMaxOrder = 3;
+// A window is never taken for larger: its end must be an int32, and a float, with room to spare.
+constexpr int32_t kMostPixels = 1 << 30;
 
-// One axis of the image, or a window of it.
+// One axis of the image, or a window of it, and what its coordinates mean: the position of g is
+// (g + add) * unit - offset, and reflection is about `low` and low + span.
 template <class T> struct Axis {
   Padding padding;
-  bool align_corners, normalized;
   int32_t length;       // of the array
   int32_t first, size;  // of the window
+  T extent, add, unit, offset, low, span;
+
+  Axis(const Call& call, int a, const int32_t* window)
+      : padding(Padding(call.padding[a])), length(int32_t(call.spatial[a])),
+        first(window ? window[2 * a] : 0),
+        size(window ? std::min(std::max(window[2 * a + 1], 0), kMostPixels) : length),
+        extent(T(size)), add(call.normalized ? 1 : 0), unit(1), offset(0),
+        low(call.align_corners ? T(0) : T(-0.5)),
+        span(call.align_corners ? extent - 1 : extent) {
+    if (call.normalized) unit = span / 2, offset = -low;
+  }
 };
 
+// The taps of some points. A point's K taps are next to each other wherever they can be: then the
+// lanes start, start + 1, ... hold them, shifted where the outer ones are beyond the image.
 template <class T, int K, int P> struct AxisTaps {
-  int32_t pixel[K][P];              // in the array, always within it
-  Mask<T> inside[K][P];             // all bits set, or none
-  T weight[kMaxOrder + 1][K][P];    // by the order of the derivative
-  T slope[P];                       // of the position in the coordinate
-  int32_t lowest[P];                // the first tap's pixel before padding, in the window
+  int32_t start[P];
+  T weight[kMaxOrder + 1][K][P];  // of each lane, by the order of the derivative
+  T slope[P];                     // of the position in the coordinate, if derivatives are asked for
+  bool masked;                    // some lane is no tap of its point, or outside
+  Mask<T> mask[K][P];             // all bits set for a tap inside; valid only if `masked`
+  bool odd;                       // some point's taps are not next to each other:
+  bool is_odd[P];                 // which; its lanes are then its taps, in their order,
+  int32_t pixel[K][P];            // and these their pixels (all three valid only if `odd`)
+  bool scattered;                 // lanes cannot be read where they stand, all points are odd
 };
 
 template <class T> inline T clamp(T x, T low, T high) {  // NaN gives `low`
@@ -69,11 +90,11 @@ template <class T> struct Finite<T, kZeros> {
   }
 };
 template <class T> struct Finite<T, kBorder> {
-  // Four pixels out every tap of every mode is the edge pixel, so nothing is lost.
+  // Four pixels out every tap of every mode is the edge pixel, so nothing is lost. NaN goes to
+  // the first pixel's side.
   static Moved<T> of(T p, T slope, T extent) {
-    const T known = p == p ? p : T(0);
     const bool near = (p > -4) & (p < extent + 3);
-    return {clamp<T>(known, -4, extent + 3), near ? slope : T(0)};
+    return {clamp<T>(p, -4, extent + 3), near ? slope : T(0)};
   }
 };
 template <class T> struct Finite<T, kReflection> {
@@ -89,8 +110,7 @@ template <class T> inline Moved<T> clip(T p, T slope, T extent) {
   return {clamp<T>(p, 0, extent - 1), within ? slope : T(0)};
 }
 
-template <class T> inline Moved<T> reflect(T p, T slope, T extent, bool align_corners) {
-  const T low = align_corners ? T(0) : T(-0.5), span = align_corners ? extent - 1 : extent;
+template <class T> inline Moved<T> reflect(T p, T slope, T extent, T low, T span) {
   const T period = 2 * span > 1 ? 2 * span : T(1);
   T x = std::fabs(p - low);
   T sign = p < low ? T(-1) : T(1);
@@ -103,9 +123,10 @@ template <class T> inline Moved<T> reflect(T p, T slope, T extent, bool align_co
 template <class T> inline T wrap(T p, T extent) { return p - extent * std::floor(p / extent); }
 
 template <class T, Padding padding>
-inline Moved<T> pad(Moved<T> at, T extent, bool align_corners) {
-  if (padding == kBorder) return clip(at.position, at.slope, extent);
-  if (padding == kReflection) return reflect(at.position, at.slope, extent, align_corners);
+inline Moved<T> pad(T p, T slope, T extent, T low, T span) {
+  if (padding == kBorder) return clip(p, slope, extent);  // whatever p is
+  const Moved<T> at = Finite<T, padding>::of(p, slope, extent);
+  if (padding == kReflection) return reflect(at.position, at.slope, extent, low, span);
   if (padding == kWrap) return {wrap(at.position, extent), at.slope};
   return at;
 }
@@ -115,14 +136,14 @@ inline Moved<T> pad(Moved<T> at, T extent, bool align_corners) {
 // Returns the k-th pixel from a whole-numbered position on; what is outside stays outside, but
 // near. No float is converted that an integer could not hold.
 template <class T, Mode mode, Padding padding>
-inline int32_t pixel_at(T whole, int32_t k, int32_t size, bool align_corners) {
-  const T extent = T(size);
+inline int32_t pixel_at(T whole, int32_t k, const Axis<T>& axis) {
+  const T extent = axis.extent;
   if (mode == kBicubic && padding == kReflection) {
-    return int32_t(reflect(whole + T(k), T(0), extent, align_corners).position);
+    return int32_t(reflect(whole + T(k), T(0), extent, axis.low, axis.span).position);
   }
   if (padding == kWrap) return int32_t(clamp<T>(wrap(whole + T(k), extent), 0, extent - 1));
   const int32_t near = int32_t(clamp<T>(whole, -4, extent + 3)) + k;
-  return mode == kBicubic && padding == kBorder ? clamp_index(near, size) : near;
+  return mode == kBicubic && padding == kBorder ? clamp_index(near, axis.size) : near;
 }
 
 // Weights -----------------------------------------------------------------------
@@ -158,55 +179,157 @@ template <class T, Mode mode> inline void weigh(T t, int order, T* w) {
 
 // All together ------------------------------------------------------------------
 
-// Finds the taps of the coordinates g[0], g[stride], ... of `count` points.
-template <class T, Mode mode, Padding padding, int P>
-void find_taps(const T* g, int stride, int count, const Axis<T>& axis, unsigned orders,
-               AxisTaps<T, taps_of(mode), P>& taps) {
-  constexpr int K = taps_of(mode), kLowest = mode == kBicubic ? -1 : 0;
-  const T extent = T(axis.size), pixels = axis.align_corners ? extent - 1 : extent;
-  const T unit = axis.normalized ? pixels / 2 : T(1);
-  const T shift = axis.align_corners ? T(0) : T(0.5);
-  const bool align = axis.align_corners, normalized = axis.normalized;
-  T distance[P], whole[P];
-  for (int p = 0; p < count; ++p) {
-    const T at = normalized ? (g[p * stride] + 1) * unit - shift : g[p * stride];
-    Moved<T> moved = Finite<T, padding>::of(at, unit, extent);
-    if (mode != kBicubic) moved = pad<T, padding>(moved, extent, align);
-    whole[p] = mode == kNearest ? std::nearbyint(moved.position) : std::floor(moved.position);
-    distance[p] = moved.position - whole[p];
-    taps.slope[p] = moved.slope;
-    taps.lowest[p] = int32_t(clamp<T>(whole[p], -4, extent + 3)) + kLowest;
-  }
-  const int32_t size = axis.size, first = axis.first, length = axis.length;
-  for (int k = 0; k < K; ++k) {
-    for (int p = 0; p < count; ++p) {
-      const int32_t pixel = pixel_at<T, mode, padding>(whole[p], k + kLowest, size, align);
-      taps.inside[k][p] = -Mask<T>((pixel >= 0) & (pixel < size));
-      // Added as 64 bits: a window may begin anywhere.
-      const int64_t index = int64_t(first) + clamp_index(pixel, size);
-      taps.pixel[k][p] = int32_t(index < 0 ? 0 : index < length ? index : length - 1);
+// Whether padding gives a tap a pixel that is not next to the others'.
+constexpr bool moves_taps(Mode mode, Padding padding) {
+  return mode == kBicubic ? padding != kZeros : mode == kBilinear && padding == kWrap;
+}
+
+// Finds the taps of the coordinates g[0], g[N], ... of `count` points along one axis.
+template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
+ public:
+  static constexpr int K = taps_of(mode), kLowest = mode == kBicubic ? -1 : 0;
+  using Taps = AxisTaps<T, K, P>;
+
+  static void find(const T* g, int count, const Axis<T>& axis, unsigned orders, Taps& taps) {
+    const bool shifted = orders == 1 ? place<false>(g, count, axis, orders, taps)
+                                     : place<true>(g, count, axis, orders, taps);
+    const bool within = axis.first >= 0 && int64_t(axis.first) + axis.size <= axis.length;
+    taps.scattered = axis.size < K || !within;
+    taps.odd = taps.scattered || (shifted && moves_taps(mode, padding));
+    taps.masked = taps.scattered || (shifted && !moves_taps(mode, padding));
+    if (!taps.odd && !taps.masked) return;
+    T whole[P];
+    int32_t shift[P];
+    follow(g, count, axis, whole, shift);
+    if (taps.odd) {
+      find_pixels(whole, shift, count, axis, taps);
+    } else {
+      for (int order = 0; order <= kMaxOrder; ++order) {
+        if (orders >> order & 1) shift_lanes(shift, count, taps.weight[order]);
+      }
+      mask_lanes(shift, count, taps.mask);
     }
   }
-  for (int order = 0; order <= kMaxOrder; ++order) {
-    if (!(orders >> order & 1)) continue;
+
+ private:
+  // Axis values in registers: compilers do not know that the arrays are not these.
+  struct Where {
+    T extent, add, unit, offset, low, span;
+    int32_t starts;
+
+    explicit Where(const Axis<T>& axis)
+        : extent(axis.extent), add(axis.add), unit(axis.unit), offset(axis.offset),
+          low(axis.low), span(axis.span), starts(axis.size - K + 1) {}
+
+    Moved<T> move(T g) const {
+      const T at = (g + add) * unit - offset;
+      return mode == kBicubic ? Finite<T, padding>::of(at, unit, extent)
+                              : pad<T, padding>(at, unit, extent, low, span);
+    }
+    T anchor(T position) const {
+      return mode == kNearest ? std::nearbyint(position) : std::floor(position);
+    }
+    int32_t lowest(T anchor) const {
+      return int32_t(clamp<T>(anchor, -4, extent + 3)) + kLowest;
+    }
+  };
+
+  // Finds starts and weights, and slopes with `derive`; returns whether any lane is shifted.
+  // All points want this; what only some want is left to `follow`, since storing costs most.
+  template <bool derive>
+  static bool place(const T* g, int count, const Axis<T>& axis, unsigned orders, Taps& taps) {
+    const Where where(axis);
+    const uint32_t first = uint32_t(axis.first);
+    T distance[P];
+    int32_t any = 0;
+    for (int p = 0; p < count; ++p) {
+      const Moved<T> moved = where.move(g[p * N]);
+      const T anchor = where.anchor(moved.position), t = moved.position - anchor;
+      const int32_t lowest = where.lowest(anchor), start = clamp_index(lowest, where.starts);
+      taps.start[p] = int32_t(first + uint32_t(start));
+      any |= lowest - start;
+      if (derive) {
+        taps.slope[p] = moved.slope;
+        distance[p] = t;
+      } else {
+        T w[K];
+        weigh<T, mode>(t, 0, w);
+        for (int k = 0; k < K; ++k) taps.weight[0][k][p] = w[k];
+      }
+    }
+    for (int order = 0; derive && order <= kMaxOrder; ++order) {
+      if (orders >> order & 1) weigh_lanes(distance, count, order, taps.weight[order]);
+    }
+    return any != 0;
+  }
+
+  // Finds the whole pixel under each position, and by how much its lanes are shifted.
+  static void follow(const T* g, int count, const Axis<T>& axis, T* whole, int32_t* shift) {
+    const Where where(axis);
+    for (int p = 0; p < count; ++p) {
+      whole[p] = where.anchor(where.move(g[p * N]).position);
+      const int32_t lowest = where.lowest(whole[p]);
+      shift[p] = lowest - clamp_index(lowest, where.starts);
+    }
+  }
+
+  static void weigh_lanes(const T* distance, int count, int order, T (&weight)[K][P]) {
     for (int p = 0; p < count; ++p) {
       T w[K];
       weigh<T, mode>(distance[p], order, w);
-      for (int k = 0; k < K; ++k) taps.weight[order][k][p] = w[k];
+      for (int k = 0; k < K; ++k) weight[k][p] = w[k];
     }
   }
-}
 
-template <class T, Mode mode, int P>
-void find_taps(const T* g, int stride, int count, const Axis<T>& axis, unsigned orders,
+  static void shift_lanes(const int32_t* shift, int count, T (&weight)[K][P]) {
+    for (int p = 0; p < count; ++p) {
+      T moved[K];
+      for (int lane = 0; lane < K; ++lane) {
+        moved[lane] = 0;
+        for (int k = 0; k < K; ++k) moved[lane] = shift[p] == lane - k ? weight[k][p] : moved[lane];
+      }
+      for (int lane = 0; lane < K; ++lane) weight[lane][p] = moved[lane];
+    }
+  }
+
+  static void mask_lanes(const int32_t* shift, int count, Mask<T> (&mask)[K][P]) {
+    for (int lane = 0; lane < K; ++lane) {
+      for (int p = 0; p < count; ++p) {
+        const int32_t k = lane - shift[p];
+        mask[lane][p] = -Mask<T>((k >= 0) & (k < K));
+      }
+    }
+  }
+
+  // Follows each tap by itself.
+  static void find_pixels(const T* whole, const int32_t* shift, int count, const Axis<T>& axis,
+                          Taps& taps) {
+    const Axis<T> local = axis;
+    const bool all = taps.scattered;
+    for (int p = 0; p < count; ++p) taps.is_odd[p] = all || shift[p] != 0;
+    for (int k = 0; k < K; ++k) {
+      for (int p = 0; p < count; ++p) {
+        const int32_t pixel = pixel_at<T, mode, padding>(whole[p], k + kLowest, local);
+        taps.mask[k][p] = -Mask<T>((pixel >= 0) & (pixel < local.size));
+        // In 64 bits: a window may begin anywhere.
+        const int64_t index = int64_t(local.first) + clamp_index(pixel, local.size);
+        taps.pixel[k][p] = int32_t(index < 0 ? 0 : index < local.length ? index : local.length - 1);
+      }
+    }
+  }
+};
+
+template <class T, Mode mode, int N, int P>
+void find_taps(const T* g, int count, const Axis<T>& axis, unsigned orders,
                AxisTaps<T, taps_of(mode), P>& taps) {
   switch (axis.padding) {
-    case kZeros: return find_taps<T, mode, kZeros, P>(g, stride, count, axis, orders, taps);
-    case kBorder: return find_taps<T, mode, kBorder, P>(g, stride, count, axis, orders, taps);
+    case kZeros: return TapFinder<T, mode, kZeros, N, P>::find(g, count, axis, orders, taps);
+    case kBorder: return TapFinder<T, mode, kBorder, N, P>::find(g, count, axis, orders, taps);
     case kReflection:
-      return find_taps<T, mode, kReflection, P>(g, stride, count, axis, orders, taps);
-    case kWrap: return find_taps<T, mode, kWrap, P>(g, stride, count, axis, orders, taps);
+      return TapFinder<T, mode, kReflection, N, P>::find(g, count, axis, orders, taps);
+    case kWrap: return TapFinder<T, mode, kWrap, N, P>::find(g, count, axis, orders, taps);
   }
 }
 
+}  // namespace
 }  // namespace jaxwarp

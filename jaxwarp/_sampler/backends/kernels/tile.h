@@ -1,10 +1,10 @@
 // Tiles: what a few hundred points read, found once for all channels.
 //
-// A point's neighbours lie in rows along the last axis. Where a row's taps are next to each
-// other in memory they are read as one run of K numbers, which begins at `start`; lanes of a run
-// that are no tap of the point are masked. The few points where that cannot be (a bicubic tap
-// padded at a border, a wrapped pair, a very narrow image) are listed as `odd`, and name each
-// neighbour's pixel.
+// A point's neighbours lie in rows along the last axis. Where a row's taps are next to each other
+// in memory they are read as one run of K numbers, which begins at `start`; lanes of a run that
+// are no tap of the point are masked. The few points where that cannot be (a bicubic tap padded
+// at a border, a pair that wraps, a very narrow image) are listed as `odd`, with the pixel of
+// every neighbour.
 
 #pragma once
 
@@ -13,6 +13,7 @@
 #include "taps.h"
 
 namespace jaxwarp {
+namespace {
 
 constexpr int power(int base, int exponent) {
   return exponent == 0 ? 1 : base * power(base, exponent - 1);
@@ -28,7 +29,8 @@ template <class T, Mode mode, int N> struct Tile {
   static constexpr int K = taps_of(mode), R = power(K, N - 1), P = points_of(R, K);
 
   int count;                     // of points
-  int32_t start[R][P];           // pixel of each row's run
+  int32_t start[P];              // pixel of the first row's run
+  int32_t row[R];                // the pixels from there to the other rows' runs
   T weight[R][P * K];            // the lanes of a run next to each other
   Mask<T> mask[R][P * K];        // valid only if `masked`
   bool masked;                   // some lane of some point is outside
@@ -37,12 +39,13 @@ template <class T, Mode mode, int N> struct Tile {
   int32_t odd[P];                // which points
   int32_t odd_pixel[P][R * K];   // their neighbours
 
-  AxisTaps<T, K, P> axis[N];     // the last axis' taps moved to their lanes
+  AxisTaps<T, K, P> axis[N];
 };
 
 // Which derivatives of the weights are needed along each axis, as bits.
 struct Orders {
   unsigned along[kMaxAxes];
+  bool none;  // a single term, underived
 };
 
 inline Orders orders_of(const Call& call) {
@@ -50,14 +53,9 @@ inline Orders orders_of(const Call& call) {
   for (int a = 0; a < call.axes; ++a) {
     for (int m = 0; m < call.terms; ++m) orders.along[a] |= 1u << call.orders[m * call.axes + a];
   }
+  orders.none = call.terms == 1;
+  for (int a = 0; a < call.axes; ++a) orders.none = orders.none && orders.along[a] == 1;
   return orders;
-}
-
-template <class T> Axis<T> axis_of(const Call& call, int a, const int32_t* window) {
-  const int32_t length = int32_t(call.spatial[a]), most = 1 << 30;
-  const int32_t size = window ? window[2 * a + 1] : length;
-  return {Padding(call.padding[a]), call.align_corners != 0, call.normalized != 0, length,
-          window ? window[2 * a] : 0, size < 0 ? 0 : size < most ? size : most};
 }
 
 template <class T, Mode mode, int N> class TileBuilder {
@@ -77,20 +75,18 @@ template <class T, Mode mode, int N> class TileBuilder {
       window = call_.window + (image * call_.windows + first / shared) * N * 2;
     }
     tile.count = count;
-    Axis<T> axes[N];
-    Mask<T> all = ~Mask<T>(0);
+    tile.masked = tile.scattered = false;
+    bool odd = false;
     for (int a = 0; a < N; ++a) {
-      axes[a] = axis_of<T>(call_, a, window);
-      find_taps<T, mode, P>(grid + (N - 1 - a), N, count, axes[a], orders_.along[a], tile.axis[a]);
-      for (int k = 0; k < K; ++k) {
-        for (int p = 0; p < count; ++p) all &= tile.axis[a].inside[k][p];
-      }
+      const Axis<T> axis(call_, a, window);
+      find_taps<T, mode, N, P>(grid + (N - 1 - a), count, axis, orders_.along[a], tile.axis[a]);
+      tile.masked |= tile.axis[a].masked;
+      tile.scattered |= tile.axis[a].scattered;
+      odd |= tile.axis[a].odd;
     }
-    tile.masked = all == 0;
-    list_odd(axes[N - 1], tile);
-    if (tile.odd_count) name_pixels(tile);
-    if (!tile.scattered) align_lanes(axes[N - 1], tile);
-    find_starts(tile);
+    tile.odd_count = 0;
+    if (odd) list_odd(tile);
+    if (!tile.scattered) find_starts(tile);
     if (tile.masked) find_masks(tile);
   }
 
@@ -98,6 +94,7 @@ template <class T, Mode mode, int N> class TileBuilder {
   void weigh(int64_t image, int64_t first, TileT& tile) const {
     const T* scale = static_cast<const T*>(call_.scale);
     if (scale) scale += (image * call_.points + first) * call_.terms;
+    if (is_plain()) return weigh_plainly(tile);
     for (int m = 0; m < call_.terms; ++m) {
       T factor[P];
       for (int p = 0; p < tile.count; ++p) factor[p] = scale ? scale[p * call_.terms + m] : T(1);
@@ -107,12 +104,12 @@ template <class T, Mode mode, int N> class TileBuilder {
         for (int p = 0; p < tile.count; ++p) row[p] = factor[p];
         weigh_row(m, r, tile, row);
         const auto& lane = tile.axis[N - 1].weight[order(m, N - 1)];
-        T* weight = tile.weight[r];
-        for (int k = 0; k < K; ++k) {
-          if (m == 0) {
-            for (int p = 0; p < tile.count; ++p) weight[p * K + k] = row[p] * lane[k][p];
-          } else {
-            for (int p = 0; p < tile.count; ++p) weight[p * K + k] += row[p] * lane[k][p];
+        T* __restrict weight = tile.weight[r];
+        const bool begins = m == 0;
+        for (int p = 0; p < tile.count; ++p) {
+          for (int k = 0; k < K; ++k) {
+            const T before = begins ? T(0) : weight[p * K + k];
+            weight[p * K + k] = before + row[p] * lane[k][p];
           }
         }
       }
@@ -136,108 +133,81 @@ template <class T, Mode mode, int N> class TileBuilder {
     }
   }
 
+  // Whether every weight is a product of the axes' own.
+  bool is_plain() const { return call_.scale == nullptr && orders_.none; }
+
   int order(int m, int a) const { return call_.orders[m * N + a]; }
 
  private:
-  // A run must be readable where it stands, and its taps must be where it says they are.
-  static void list_odd(const Axis<T>& last, TileT& tile) {
-    const bool within = last.first >= 0 && int64_t(last.first) + last.size <= last.length;
-    tile.scattered = last.length < K || !within;
-    tile.odd_count = 0;
-    const bool moves_taps =
-        last.padding == kWrap || (mode == kBicubic && last.padding != kZeros);
-    if (!tile.scattered && !(moves_taps && K > 1)) return;
-    const int32_t* lowest = tile.axis[N - 1].lowest;
-    for (int p = 0; p < tile.count; ++p) {
-      const bool beyond = (lowest[p] < 0) | (lowest[p] > last.size - K);
-      tile.odd[tile.odd_count] = p;
-      tile.odd_count += tile.scattered | beyond;
+  // Multiplies the axes' weights: one term, no derivative and no scale.
+  static void weigh_plainly(TileT& tile) {
+    const auto& lane = tile.axis[N - 1].weight[0];
+    for (int r = 0; r < R; ++r) {
+      const T* one = tile.axis[0].weight[0][N == 3 ? r / K : r % K];
+      const T* two = tile.axis[N == 3 ? 1 : 0].weight[0][r % K];
+      T* __restrict weight = tile.weight[r];
+      for (int p = 0; p < tile.count; ++p) {
+        const T row = N == 1 ? T(1) : N == 2 ? one[p] : one[p] * two[p];
+        for (int k = 0; k < K; ++k) weight[p * K + k] = N == 1 ? lane[k][p] : row * lane[k][p];
+      }
     }
   }
 
-  void name_pixels(TileT& tile) const {
-    for (int i = 0; i < tile.odd_count; ++i) {
-      const int p = tile.odd[i];
-      for (int r = 0; r < R; ++r) {
-        const int32_t row = row_of(tile, r, p) * int32_t(call_.spatial[N - 1]);
-        for (int k = 0; k < K; ++k) {
-          tile.odd_pixel[i][r * K + k] = row + tile.axis[N - 1].pixel[k][p];
+  // Where an axis is odd at a point, its taps are named, and on the other axes its lanes.
+  void list_odd(TileT& tile) const {
+    for (int p = 0; p < tile.count; ++p) {
+      bool odd = false;
+      for (int a = 0; a < N; ++a) odd |= tile.axis[a].odd && tile.axis[a].is_odd[p];
+      if (!odd) continue;
+      int32_t* pixel = tile.odd_pixel[tile.odd_count];
+      tile.odd[tile.odd_count++] = p;
+      for (int t = 0; t < R * K; ++t) {
+        int32_t flat = 0, stride = 1;
+        for (int a = N - 1, rest = t; a >= 0; --a, rest /= K) {
+          flat += lane_pixel(tile.axis[a], rest % K, p) * stride;
+          stride *= int32_t(call_.spatial[a]);
         }
+        pixel[t] = flat;
       }
     }
   }
 
-  // Moves runs into the image, and taps to the lanes where their pixels now are.
-  void align_lanes(const Axis<T>& last, TileT& tile) const {
-    auto& taps = tile.axis[N - 1];
-    if (K == 1) {
-      for (int p = 0; p < tile.count; ++p) taps.lowest[p] = taps.pixel[0][p];
-      return;
-    }
-    int32_t shifts[P], any = 0;
-    for (int p = 0; p < tile.count; ++p) {
-      const int32_t lowest = taps.lowest[p] + last.first;
-      const int32_t start = clamp_index(lowest, last.length - K + 1);
-      taps.lowest[p] = start;
-      shifts[p] = lowest - start;
-      any |= shifts[p];
-    }
-    if (!any) return;
-    int next_odd = 0;
-    for (int p = 0; p < tile.count; ++p) {
-      if (next_odd < tile.odd_count && tile.odd[next_odd] == p) {  // its taps are its lanes
-        ++next_odd;
-      } else if (shifts[p]) {
-        shift_lanes(p, shifts[p], taps);
-      }
-    }
-  }
-
-  void shift_lanes(int p, int32_t shift, AxisTaps<T, K, P>& taps) const {
-    for (int order = 0; order <= kMaxOrder; ++order) {
-      if (orders_.along[N - 1] >> order & 1) shift_lane(p, shift, taps.weight[order]);
-    }
-    shift_lane(p, shift, taps.inside);
-  }
-
-  template <class X> static void shift_lane(int p, int32_t shift, X (&taps)[K][P]) {
-    X moved[K];
-    for (int j = 0; j < K; ++j) {
-      const int32_t k = j - shift;
-      moved[j] = k >= 0 && k < K ? taps[k][p] : X(0);
-    }
-    for (int j = 0; j < K; ++j) taps[j][p] = moved[j];
-  }
-
-  int32_t row_of(const TileT& tile, int r, int p) const {
-    int32_t row = 0, stride = 1;
-    for (int a = N - 2; a >= 0; --a, r /= K) {
-      row += tile.axis[a].pixel[r % K][p] * stride;
-      stride *= int32_t(call_.spatial[a]);
-    }
-    return row;
+  static int32_t lane_pixel(const AxisTaps<T, K, P>& axis, int lane, int p) {
+    return axis.odd && axis.is_odd[p] ? axis.pixel[lane][p] : axis.start[p] + lane;
   }
 
   void find_starts(TileT& tile) const {
-    const int32_t length = int32_t(call_.spatial[N - 1]);
-    const int32_t* lowest = tile.axis[N - 1].lowest;
+    int32_t strides[N], stride = 1;
+    for (int a = N - 1; a >= 0; --a) {
+      strides[a] = stride;
+      stride *= int32_t(call_.spatial[a]);
+    }
     for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < tile.count; ++p) {
-        tile.start[r][p] = row_of(tile, r, p) * length + lowest[p];
-      }
+      tile.row[r] = 0;
+      for (int a = N - 2, rest = r; a >= 0; --a, rest /= K) tile.row[r] += rest % K * strides[a];
+    }
+    for (int p = 0; p < tile.count; ++p) {
+      int32_t start = tile.axis[N - 1].start[p];
+      for (int a = 0; a < N - 1; ++a) start += tile.axis[a].start[p] * strides[a];
+      tile.start[p] = start;
     }
   }
 
   static void find_masks(TileT& tile) {
-    for (int r = 0; r < R; ++r) {
-      Mask<T> row[P];
-      for (int p = 0; p < tile.count; ++p) row[p] = ~Mask<T>(0);
-      for (int a = N - 2, rest = r; a >= 0; --a, rest /= K) {
-        for (int p = 0; p < tile.count; ++p) row[p] &= tile.axis[a].inside[rest % K][p];
+    for (int a = 0; a < N; ++a) {
+      auto& axis = tile.axis[a];
+      for (int k = 0; !axis.masked && k < K; ++k) {
+        for (int p = 0; p < tile.count; ++p) axis.mask[k][p] = ~Mask<T>(0);
       }
-      for (int k = 0; k < K; ++k) {
-        const Mask<T>* lane = tile.axis[N - 1].inside[k];
-        for (int p = 0; p < tile.count; ++p) tile.mask[r][p * K + k] = row[p] & lane[p];
+    }
+    const auto& lane = tile.axis[N - 1].mask;
+    for (int r = 0; r < R; ++r) {
+      const Mask<T>* one = tile.axis[0].mask[N == 3 ? r / K : r % K];
+      const Mask<T>* two = tile.axis[N == 3 ? 1 : 0].mask[r % K];
+      Mask<T>* __restrict mask = tile.mask[r];
+      for (int p = 0; p < tile.count; ++p) {
+        const Mask<T> row = N == 1 ? ~Mask<T>(0) : one[p] & two[p];
+        for (int k = 0; k < K; ++k) mask[p * K + k] = row & lane[k][p];
       }
     }
   }
@@ -246,4 +216,5 @@ template <class T, Mode mode, int N> class TileBuilder {
   const Orders orders_;
 };
 
+}  // namespace
 }  // namespace jaxwarp
