@@ -58,10 +58,15 @@ def exceeded(target: str, rows: list[Row]) -> Iterator[str]:
     for row in rows:
         text = f"{row['name']}, {row['contender']}, {row['direction']}"
         for ceiling in CEILINGS.get(target, ()):
-            if re.fullmatch(ceiling.rows, text):
+            if matches(ceiling, text):
                 yield from _above(text, row, ceiling)
         if row["contender"].startswith("jaxwarp"):
             yield from _forbidden(target, text, row)
+
+
+def matches(ceiling: Ceiling, text: str) -> bool:
+    """Tell whether a ceiling is for a row."""
+    return re.fullmatch(ceiling.rows, text) is not None
 
 
 def _above(text: str, row: Row, ceiling: Ceiling) -> Iterator[str]:

@@ -10,7 +10,7 @@ HEADER = (
     "Nothing was run, on a GPU, a TPU or anything else: this is what compilers make of the "
     "programs for a described device. It says what a program does, not how fast it is."
 )
-_LEGEND = {
+LEGEND = {
     "cuda": (
         "launches: kernels and library calls of one call, loops times their rounds. MB: what "
         "they read and write; what is gathered counts once for every read. temp MB: memory "
@@ -43,15 +43,16 @@ _COLUMNS: dict[str, dict[str, Any]] = {
 
 def markdown(results: Results) -> str:
     """Lay out all rows, one table for each group, under the header and the versions."""
-    parts = [f"# Compiled, not run: {results['target']['device']}", HEADER, _versions(results)]
-    parts.append(_LEGEND[results["target"]["platform"]])
+    parts = [f"# Compiled, not run: {results['target']['device']}", HEADER, versions(results)]
+    parts.append(LEGEND[results["target"]["platform"]])
     for group in dict.fromkeys(row["group"] for row in results["rows"]):
         rows = [row for row in results["rows"] if row["group"] == group]
         parts.append(table(rows, results["target"]["platform"], group))
     return "\n\n".join(parts) + "\n"
 
 
-def _versions(results: Results) -> str:
+def versions(results: Results) -> str:
+    """Name what compiled, and when."""
     return ", ".join(f"{name} {version}" for name, version in results["versions"].items())
 
 

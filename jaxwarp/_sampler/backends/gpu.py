@@ -41,7 +41,9 @@ def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
         return math.prod(source.shape) < 2**31
     cut, channels = _cut(spec), spec.layout.channels(source.shape)
     rows = source.shape[0] * channels * math.prod(_places(cut, spec))
-    return rows < 2**31 and not ("window" in operands and any(axis.joined for axis in cut))
+    joined = any(axis.joined for axis in cut)
+    # Of a window the ends are elsewhere than those of the image's blocks.
+    return rows * cut.area < 2**31 and not (joined and "window" in operands)
 
 
 def sample(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
