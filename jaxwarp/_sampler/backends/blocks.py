@@ -191,15 +191,15 @@ def _sum(terms: Sequence[jax.Array]) -> jax.Array:
 # Images -----------------------------------------------------------------------
 
 
-def split(image: jax.Array, cut: Cut) -> jax.Array:
-    """Copy an image (..., *spatial) into its blocks (area, ..., blocks), for steps of 1."""
+def split(image: jax.Array, cut: Cut) -> list[jax.Array]:
+    """Copy an image (..., *spatial) into blocks of step 1, ``area`` arrays (..., blocks)."""
     lead = image.ndim - len(cut)
     for axis, along in enumerate(cut, start=lead):
         pads = [(0, 0)] * image.ndim
         pads[axis] = (0, along.covered - along.length)
         image = jnp.pad(image, pads, mode="wrap") if along.joined else jnp.pad(image, pads)
     pixels = image.reshape(*image.shape[:lead], math.prod(cut.counts))
-    return jnp.stack([_moved(pixels, -offset) for offset in _offsets(cut)])
+    return [_moved(pixels, -offset) for offset in _offsets(cut)]
 
 
 def merge(blocks: Sequence[jax.Array], cut: Cut) -> jax.Array:

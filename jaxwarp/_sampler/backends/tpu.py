@@ -107,8 +107,10 @@ def _sample_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
     rows = _rows(operands["image"], cut)
 
     def visit(total: jax.Array, block: Block) -> jax.Array:
-        weight = _by_pixel(block.weigh(scale))
-        return total + (_read(rows, block, cut, grid.dtype) * weight[:, None]).sum(0)
+        read = _read(rows, block, cut, grid.dtype)
+        for pixel, weight in zip(read, _by_pixel(block.weigh(scale)), strict=True):
+            total = total + pixel * weight
+        return total
 
     shape = (operands["image"].shape[0], *grid.shape[1:-1])
     total = fold_blocks(visit, zeros(shape, grid), points, spec, cut)
@@ -120,9 +122,11 @@ def _correlate_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array
     rows, values = _rows(operands["image"], cut), operands["values"].astype(grid.dtype)
 
     def visit(terms: tuple[jax.Array, ...], block: Block) -> tuple[jax.Array, ...]:
-        dots = (_read(rows, block, cut, grid.dtype) * values[None]).sum(1)
-        products = [(dots * _by_pixel(weight)).sum(0) for weight in block.weights]
-        return tuple(map(jnp.add, terms, products))
+        dots = [(p * values).sum(0) for p in _read(rows, block, cut, grid.dtype)]
+        weights = [_by_pixel(weight) for weight in block.weights]
+        for number, dot in enumerate(dots):
+            terms = tuple(t + dot * w[number] for t, w in zip(terms, weights, strict=True))
+        return terms
 
     none = zeros(grid.shape[1:-1], grid)
     terms = fold_blocks(visit, (none,) * len(spec.orders), points, spec, cut)
@@ -137,15 +141,15 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
     count, channels = math.prod((*before, *cut.counts)), values.shape[0]
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
-        inside, weight = _by_pixel(block.inside), _by_pixel(block.weigh(scale))
-        added = jnp.where(inside[:, None], values[None] * weight[:, None], 0)
-        at = jnp.where(inside.any(0), block.number[0], count)
-        return _add(image, at, added.reshape(cut.area * channels, -1).T)
+        pixels = zip(_by_pixel(block.inside), _by_pixel(block.weigh(scale)), strict=True)
+        added = [jnp.where(inside, values * weight, 0) for inside, weight in pixels]
+        at = jnp.where(block.inside[0].any(-1), block.number[0], count)
+        return _add(image, at, jnp.concatenate(added).T)
 
     rows = zeros((count, cut.area * channels), grid)
     rows = fold_blocks(visit, rows, points, spec, cut)
-    blocks = rows.T.reshape(cut.area, channels, *before, math.prod(cut.counts))
-    return merge(list(blocks), cut).astype(spec.dtype)
+    blocks = [x.reshape(channels, *before, -1) for x in _pixels_of(rows, cut)]
+    return merge(blocks, cut).astype(spec.dtype)
 
 
 def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, jax.Array | None]:
@@ -156,9 +160,9 @@ def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, 
     return batched["grid"], points, chained_scale(batched, points, spec)
 
 
-def _by_pixel(x: jax.Array) -> jax.Array:
-    """Turn what a batch of one has for each pixel of its blocks into (area, points)."""
-    return jnp.moveaxis(x[0], -1, 0)
+def _by_pixel(x: jax.Array) -> list[jax.Array]:
+    """Split what a batch of one has for the pixels of its blocks into one (points,) for each."""
+    return [x[0, ..., pixel] for pixel in range(x.shape[-1])]
 
 
 # Rows -------------------------------------------------------------------------
@@ -166,15 +170,24 @@ def _by_pixel(x: jax.Array) -> jax.Array:
 
 def _rows(image: jax.Array, cut: Cut) -> jax.Array:
     """Turn an image into its blocks (blocks, area * C)."""
-    blocks = split(image, cut)
-    return blocks.reshape(cut.area * image.shape[0], -1).T
+    pixels = split(image, cut)
+    return jnp.concatenate([x.reshape(image.shape[0], -1) for x in pixels]).T
 
 
-def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> jax.Array:
-    """Gather (area, C, points); what is outside reads zero, whatever is there."""
+def _pixels_of(rows: jax.Array, cut: Cut) -> list[jax.Array]:
+    """Split rows (n, area * C) into (C, n) for each pixel of a block.
+
+    Without the barrier XLA turns round each of them by itself, from rows that it filled up.
+    """
+    turned = lax.optimization_barrier(rows.T)
+    return jnp.split(turned, cut.area)
+
+
+def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> list[jax.Array]:
+    """Gather (C, points) for each pixel; what is outside reads zero, whatever is there."""
     read = rows.at[block.number[0]].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    read = read.T.reshape(cut.area, -1, read.shape[0]).astype(dtype)
-    return jnp.where(_by_pixel(block.inside)[:, None], read, 0)
+    pixels = zip(_pixels_of(read, cut), _by_pixel(block.inside), strict=True)
+    return [jnp.where(inside, pixel.astype(dtype), 0) for pixel, inside in pixels]
 
 
 def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
