@@ -8,6 +8,7 @@ brings them closer. Where the image's ends are joined, so are the blocks. A bloc
 weight for each of its pixels, and a mask of those that are read at all.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -199,21 +200,26 @@ def split(image: jax.Array, cut: Cut) -> list[jax.Array]:
         pads[axis] = (0, along.covered - along.length)
         image = jnp.pad(image, pads, mode="wrap") if along.joined else jnp.pad(image, pads)
     pixels = image.reshape(*image.shape[:lead], math.prod(cut.counts))
-    return [_moved(pixels, -offset) for offset in _offsets(cut)]
+    return [_behind(pixels, (0,) * lead + (-offset,)) for offset in _offsets(cut)]
 
 
 def merge(blocks: Sequence[jax.Array], cut: Cut) -> jax.Array:
-    """Add up blocks, ``area`` arrays (..., blocks), to an image (..., *spatial)."""
+    """Add up blocks, ``area`` arrays (..., *counts), to an image (..., *spatial)."""
+    lead = blocks[0].ndim - len(cut)
     if any(along.step > 1 for along in cut):
         image = jnp.stack(blocks, axis=-1)
+        image = image.reshape(*image.shape[:lead], *(along.covered for along in cut))
     else:
-        moved = zip(blocks, _offsets(cut), strict=True)
-        image = _sum([_moved(pixels, offset) for pixels, offset in moved])
-    lead = blocks[0].ndim - 1
-    image = image.reshape(*blocks[0].shape[:-1], *(along.covered for along in cut))
+        places = itertools.product(*(range(along.width) for along in cut))
+        image = _sum([_behind(x, (0,) * lead + at) for x, at in zip(blocks, places, strict=True)])
     for axis, along in enumerate(cut, start=lead):
         image = _cut_end(image, axis, along)
     return image
+
+
+def _behind(x: jax.Array, offsets: Sequence[int]) -> jax.Array:
+    """Move an array along its axes: zeros come before it, and what gets beyond its end is lost."""
+    return lax.pad(x, jnp.zeros((), x.dtype), [(offset, -offset, 0) for offset in offsets])
 
 
 def _offsets(cut: Cut) -> list[int]:
@@ -222,12 +228,6 @@ def _offsets(cut: Cut) -> list[int]:
     for along in cut:
         offsets = [offset * along.covered + o for offset in offsets for o in range(along.width)]
     return offsets
-
-
-def _moved(pixels: jax.Array, offset: int) -> jax.Array:
-    """Move a line of pixels along, from before its beginning or beyond its end come zeros."""
-    pads = [(0, 0, 0)] * (pixels.ndim - 1) + [(offset, -offset, 0)]
-    return lax.pad(pixels, jnp.zeros((), pixels.dtype), pads)
 
 
 def _cut_end(image: jax.Array, axis: int, along: AxisCut) -> jax.Array:

@@ -94,8 +94,6 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     rows = fold_blocks(visit, zeros((count, cut.area), grid), points, spec, cut)
     rows = rows.reshape(*target, cut.area)
     rows = jnp.moveaxis(rows, -2, 1) if layout.channels_last else rows
-    before = rows.shape[2 : -1 - len(cut)]
-    rows = rows.reshape(*rows.shape[:2], *before, math.prod(cut.counts), cut.area)
     image = merge([rows[..., pixel] for pixel in range(cut.area)], cut)
     _, dtype = spec.result("splat", operands)
     return layout.channels_from_end(jnp.moveaxis(image, 1, -1)).astype(dtype)

@@ -148,8 +148,9 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
 
     rows = zeros((count, cut.area * channels), grid)
     rows = fold_blocks(visit, rows, points, spec, cut)
-    blocks = [x.reshape(channels, *before, -1) for x in _pixels_of(rows, cut)]
-    return merge(blocks, cut).astype(spec.dtype)
+    covered = (along.covered for along in cut)
+    blocks = rows.T.reshape(cut.area, channels, *before, *covered)
+    return merge(list(blocks), cut).astype(spec.dtype)
 
 
 def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, jax.Array | None]:
@@ -174,19 +175,12 @@ def _rows(image: jax.Array, cut: Cut) -> jax.Array:
     return jnp.concatenate([x.reshape(image.shape[0], -1) for x in pixels]).T
 
 
-def _pixels_of(rows: jax.Array, cut: Cut) -> list[jax.Array]:
-    """Split rows (n, area * C) into (C, n) for each pixel of a block.
-
-    Without the barrier XLA turns round each of them by itself, from rows that it filled up.
-    """
-    turned = lax.optimization_barrier(rows.T)
-    return jnp.split(turned, cut.area)
-
-
 def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> list[jax.Array]:
     """Gather (C, points) for each pixel; what is outside reads zero, whatever is there."""
     read = rows.at[block.number[0]].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    pixels = zip(_pixels_of(read, cut), _by_pixel(block.inside), strict=True)
+    # Merely cut up, XLA would leave the rows as they lie, each C filled up to 128 numbers.
+    turned = read.T.reshape(cut.area, -1, read.shape[0])
+    pixels = zip(turned, _by_pixel(block.inside), strict=True)
     return [jnp.where(inside, pixel.astype(dtype), 0) for pixel, inside in pixels]
 
 
