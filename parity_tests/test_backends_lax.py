@@ -4,7 +4,6 @@ They are plain `lax`, so they compute the same anywhere; only the rounding of th
 differ. Everything is in float64 but where dtypes are the question.
 """
 
-import functools
 import itertools
 import random
 
@@ -26,6 +25,13 @@ PADDINGS = ("zeros", "border", "reflection", "wrap")
 # Of each number of axes: one longer than any block, and one that is shorter than most.
 SIZES = {1: ((9,), (2,)), 2: ((5, 6), (1, 3)), 3: ((3, 5, 4), (2, 1, 5))}
 POINTS = (2, 3)
+
+
+@pytest.fixture(autouse=True)
+def uncompiled():
+    """Compute step by step: most of these sums are computed once, and compiling takes seconds."""
+    with jax.disable_jit():
+        yield
 
 
 def operands(spec, op, seed=0, batch=2, channels=3, windows=False):
@@ -153,9 +159,7 @@ def test_a_pixel_with_weight_zero_is_read(backend):
     assert np.isnan(out).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_batches_that_int32_cannot_number(backend):
-    """The image and the result have their batch as an axis of its own, as in the plain form."""
+def test_batches_that_int32_cannot_number_are_left_to_others():
     batch, size = 2**16, (2**8, 2**9)
     for layout, op in itertools.product(LAYOUTS, OPERATIONS):
         spec = SampleSpec.plain(_LINEAR, layout, size, "float32")
@@ -166,9 +170,4 @@ def test_batches_that_int32_cannot_number(backend):
         }
         shapes.pop({"sample": "values", "splat": "image"}.get(op, ""), None)
         given = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
-        programs = [
-            jax.jit(functools.partial(getattr(b, op), spec=spec)).lower(given).as_text()
-            for b in (BACKENDS[backend], portable)
-        ]
-        assert f"tensor<{batch * size[0] * size[1]}x" not in programs[0]
-        assert "batching_dims = [0]" in programs[0] or "while" in programs[0]
+        assert not gpu.supports(op, given, spec)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,15 +39,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def compiled(program: Program, target: Target, folder: Path) -> _report.Results:
     """Compile one program, and gather what can be read of it."""
-    start = time.process_time()
+    start, on_gpu = time.process_time(), target.platform == "cuda"
     lowered = jax.jit(program.f).lower(*_placed(program, target))
-    options = {"xla_dump_to": str(folder)} if target.platform == "cuda" else {}
+    options: dict[str, str | bool] = {"xla_dump_to": str(folder)} if on_gpu else {}
     executable = lowered.compile(compiler_options=options)
     seconds = time.process_time() - start
-    read = _hlo.parse(executable.as_text())
-    memory = executable.memory_analysis()
-    on_tpu = target.platform == "tpu"
-    points = program.points if on_tpu else 0
+    read = _hlo.parse(executable.as_text() or "")
+    memory: Any = executable.memory_analysis()
+    points = 0 if on_gpu else program.points
     return {
         "group": program.group,
         "name": program.name,

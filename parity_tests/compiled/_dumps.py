@@ -52,9 +52,7 @@ def cycles(folder: Path, program: Program, points: int) -> dict[str, float]:
 
 
 def _bundles_a_row(folder: Path, i: Instruction, rows: int) -> float:
-    pattern = re.compile(rf"\d+-{re.escape(i.name)}-\d+-final_bundles\.txt")
-    (file,) = [f for f in folder.iterdir() if pattern.fullmatch(f.name)]
-    text = file.read_text()
+    text = _bundles(folder, i.name).read_text()
     rounds = re.search(r"iteration_bounds: \((\d+)\)", text)
     in_a_round = rows / int(rounds[1]) if rounds else rows
     return sum(
@@ -62,6 +60,17 @@ def _bundles_a_row(folder: Path, i: Instruction, rows: int) -> float:
         for bundles, loads in _parts(text)
         if loads >= _FEW_LOADS
     )
+
+
+def _bundles(folder: Path, name: str) -> Path:
+    """Find a kernel's final bundles: its own, or those of one that it shares them with."""
+    kind = name.partition(".")[0]
+    for pattern in (re.escape(name), rf"{re.escape(kind)}(\.[\w.]+)?"):
+        full = re.compile(rf"\d+-{pattern}-\d+-final_bundles\.txt")
+        for file in sorted(folder.iterdir()):
+            if full.fullmatch(file.name):
+                return file
+    raise FileNotFoundError(f"no final bundles of {name} in {folder}")
 
 
 def _parts(text: str) -> Iterator[tuple[int, int]]:

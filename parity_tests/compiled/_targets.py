@@ -24,9 +24,10 @@ class Target:
 
     def devices(self, count: int) -> list[Any]:
         """Return descriptions of ``count`` devices of one machine."""
-        more = {"target_config": self.config, "topology": f"1x1x{count}"} if self.config else {}
-        name = self.topology
-        described = topologies.get_topology_desc(name, self.platform, **more)
+        more: dict[str, Any] = {}
+        if self.config:
+            more = {"target_config": self.config, "topology": f"1x1x{count}"}
+        described = topologies.get_topology_desc(self.topology, self.platform, **more)
         return list(described.devices)[:count]
 
 

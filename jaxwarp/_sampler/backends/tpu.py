@@ -148,9 +148,11 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
 
     rows = zeros((count, cut.area * channels), grid)
     rows = fold_blocks(visit, rows, points, spec, cut)
-    covered = (along.covered for along in cut)
-    blocks = rows.T.reshape(cut.area, channels, *before, *covered)
-    return merge(list(blocks), cut).astype(spec.dtype)
+    # In one line, or XLA cuts the rows where they lie, each C filled up to 128 numbers.
+    line = lax.optimization_barrier(rows.T.reshape(-1))
+    shape = (channels, *before, *cut.counts)
+    blocks = [pixels.reshape(shape) for pixels in jnp.split(line, cut.area)]
+    return merge(blocks, cut).astype(spec.dtype)
 
 
 def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, jax.Array | None]:
