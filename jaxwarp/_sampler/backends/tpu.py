@@ -109,7 +109,7 @@ def _sample_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
     def visit(total: jax.Array, block: Block) -> jax.Array:
         read = _read(rows, block, cut, grid.dtype)
         for pixel, weight in zip(read, _by_pixel(block.weigh(scale)), strict=True):
-            total = total + pixel * weight
+            total = total + pixel * weight[None]
         return total
 
     shape = (operands["image"].shape[0], *grid.shape[1:-1])
@@ -142,7 +142,7 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
         pixels = zip(_by_pixel(block.inside), _by_pixel(block.weigh(scale)), strict=True)
-        added = [jnp.where(inside, values * weight, 0) for inside, weight in pixels]
+        added = [jnp.where(inside[None], values * weight[None], 0) for inside, weight in pixels]
         at = jnp.where(block.inside[0].any(-1), block.number[0], count)
         return _add(image, at, jnp.concatenate(added).T)
 
@@ -183,7 +183,7 @@ def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> list[jax
     # Merely cut up, XLA would leave the rows as they lie, each C filled up to 128 numbers.
     turned = read.T.reshape(cut.area, -1, read.shape[0])
     pixels = zip(turned, _by_pixel(block.inside), strict=True)
-    return [jnp.where(inside, pixel.astype(dtype), 0) for pixel, inside in pixels]
+    return [jnp.where(inside[None], pixel.astype(dtype), 0) for pixel, inside in pixels]
 
 
 def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
