@@ -123,7 +123,10 @@ def test_few_channels_and_many(backend, op, batch, channels):
         rule = checked_rule("bilinear", "border", False, True)
         spec = SampleSpec.plain(rule, layout, (5, 6), np.float64)
         given = operands(spec, op, batch=batch, channels=channels)
-        assert_equal(BACKENDS[backend], op, given, spec)
+        fits = backend == "gpu" or (batch > 0 and 0 < 4 * channels <= 128)
+        assert BACKENDS[backend].supports(op, given, spec) == fits
+        if fits:
+            assert_equal(BACKENDS[backend], op, given, spec)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -136,12 +139,12 @@ def test_what_is_outside_is_never_read_and_never_written(backend, mode):
         inner = layout.arrange(1, 1, (slice(2, 4), slice(3, 6)))
         image = np.full(layout.arrange(1, 1, spec.spatial), np.nan)
         image[tuple(s if isinstance(s, slice) else slice(None) for s in inner)] = 1.0
-        grid = np.stack(np.meshgrid(np.linspace(-3, 5, 9), np.linspace(-3, 5, 9)), -1)[None]
+        grid = np.stack(np.meshgrid(np.linspace(-6, 12, 9), np.linspace(-6, 12, 9)), -1)[None]
         window = np.array([[2, 2], [3, 3]], np.int32).reshape(1, 1, 1, 2, 2)
         given = {"image": image, "grid": grid, "window": window}
         given = {name: jnp.asarray(x) for name, x in given.items()}
         assert_equal(BACKENDS[backend], "sample", given, spec)
-        lost = np.abs(grid - 1.0).max(-1) > 4
+        lost = ((grid < -3) | (grid > 9)).any(-1)
         assert lost.any()
         values = np.where(lost, np.nan, 1.0).reshape(layout.arrange(1, 1, (9, 9)))
         given = {"values": jnp.asarray(values), "grid": jnp.asarray(grid)}

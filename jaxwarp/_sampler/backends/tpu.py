@@ -36,7 +36,8 @@ def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
     if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):
         return False
     cut = _cut(spec.layout.channels(source.shape), spec)
-    return cut is not None and not ("window" in operands and any(axis.joined for axis in cut))
+    filled = source.shape[0] > 0 and cut is not None
+    return filled and not ("window" in operands and any(axis.joined for axis in cut or ()))
 
 
 def sample(operands: _Operands, spec: SampleSpec) -> jax.Array:
