@@ -97,7 +97,7 @@ class Neighbour(NamedTuple):
         return sum(terms[1:], terms[0])
 
 
-class _AxisTap(NamedTuple):
+class AxisTap(NamedTuple):
     """One tap along one axis, with its weight for each term of the spec."""
 
     pixel: jax.Array
@@ -105,19 +105,20 @@ class _AxisTap(NamedTuple):
     weights: tuple[jax.Array, ...]
 
 
-def _taps_of_axis(axis: int, points: Points, spec: SampleSpec) -> list[_AxisTap]:
+def taps_of_axis(axis: int, points: Points, spec: SampleSpec) -> list[AxisTap]:
+    """List the taps along one axis, each with its weights for all terms."""
     rule, where = spec.along(axis), (spec.spatial[axis], points.sizes[axis], points.firsts[axis])
     taps: dict[int, list[Tap]] = {
         order: rules.axis_taps(points.positions[axis], rule, order, *where)
         for order in {o[axis] for o in spec.orders}
     }
     return [
-        _AxisTap(same[0].pixel, same[0].inside, tuple(tap.weight for tap in same))
+        AxisTap(same[0].pixel, same[0].inside, tuple(tap.weight for tap in same))
         for same in zip(*(taps[o[axis]] for o in spec.orders), strict=True)
     ]
 
 
-def _neighbour(taps: Sequence[_AxisTap], spec: SampleSpec) -> Neighbour:
+def _neighbour(taps: Sequence[AxisTap], spec: SampleSpec) -> Neighbour:
     pixel, inside, weights = taps[0]
     for tap, length in zip(taps[1:], spec.spatial[1:], strict=True):
         pixel = pixel * length + tap.pixel
@@ -143,8 +144,8 @@ def fold_neighbours(
     """
     axes, taps_each, looped = len(spec.spatial), rules.count(spec.rule), _looped_axes(spec)
 
-    def visit_rest(carry: _T, points: Points, chosen: tuple[_AxisTap, ...]) -> _T:
-        rest = [_taps_of_axis(axis, points, spec) for axis in range(looped, axes)]
+    def visit_rest(carry: _T, points: Points, chosen: tuple[AxisTap, ...]) -> _T:
+        rest = [taps_of_axis(axis, points, spec) for axis in range(looped, axes)]
         for taps in itertools.product(*rest):
             carry = visit(carry, _neighbour((*chosen, *taps), spec))
         return carry
@@ -156,7 +157,7 @@ def fold_neighbours(
         chosen = []
         for axis in range(looped):
             which = t // taps_each ** (looped - 1 - axis) % taps_each
-            taps = _taps_of_axis(axis, held, spec)
+            taps = taps_of_axis(axis, held, spec)
             chosen.append(jax.tree.map(lambda *x, i=which: lax.select_n(i, *x), *taps))
         return visit_rest(carry, held, tuple(chosen))
 

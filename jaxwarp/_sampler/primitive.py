@@ -117,7 +117,8 @@ def _lower(
 
 
 mlir.register_lowering(sample_p, _lower)
-mlir.register_lowering(sample_p, partial(_lower, platform="cpu"), platform="cpu")
+for _platform in ("cpu", "cuda", "rocm", "tpu"):
+    mlir.register_lowering(sample_p, partial(_lower, platform=_platform), platform=_platform)
 placement.wants_devices(sample_p)
 
 _jitted = jax.jit(sample_p.bind, static_argnames=("op", "spec", "names"))

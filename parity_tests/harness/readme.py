@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parity_tests.benchmark import _report
+from parity_tests.compiled import _report as compiled_report
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -20,11 +21,16 @@ CHART = ROOT / "examples" / "images" / "benchmark.png"
 Results = dict[str, Any]
 
 
-def written(text: str, parity: Results, benchmark: Results) -> str:
+# The described devices whose compiled programs are shown: results are committed for them.
+DEVICES = ("h100",)
+
+
+def written(text: str, parity: Results, benchmark: Results, *compiled: Results) -> str:
     """Return the text of README.md with its tables made from the results."""
     for name, table in {
         "parity-table": parity_summary(parity),
         "benchmark-table": benchmark_summary(benchmark),
+        "compiled-table": compiled_summary(compiled),
     }.items():
         block = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = block.subn(lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text)
@@ -128,6 +134,23 @@ def full_benchmark(benchmark: Results) -> str:
     return "\n\n".join(["# Benchmark", _report.machine(benchmark), _report.LEGEND, *tables]) + "\n"
 
 
+# Compiled ---------------------------------------------------------------------
+
+
+def compiled_summary(compiled: Sequence[Results]) -> str:
+    """Return the sampling rows of what was compiled for each described device."""
+    parts = [compiled_report.HEADER]
+    for results in compiled:
+        rows = [row for row in results["rows"] if row["group"] == "sampling"]
+        target = results["target"]
+        link = f"[all rows](parity_tests/results/compiled-{target['name']}.md)"
+        versions = compiled_report.versions(results)
+        legend = compiled_report.LEGEND[target["platform"]]
+        parts.append(f"{target['device']}: {versions} ({link}). {legend}")
+        parts.append(compiled_report.table(rows, target["platform"], "sampling"))
+    return "\n\n".join(parts)
+
+
 def _markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -141,7 +164,11 @@ def read(name: str) -> Results:
 def main() -> None:
     """Write README.md, the benchmark's tables, and its chart."""
     parity, benchmark = read("parity-cpu.json"), read("benchmark-cpu.json")
-    README.write_text(written(README.read_text(), parity, benchmark))
+    compiled = [read(f"compiled-{name}.json") for name in DEVICES]
+    README.write_text(written(README.read_text(), parity, benchmark, *compiled))
+    for results in compiled:
+        path = RESULTS / f"compiled-{results['target']['name']}.md"
+        path.write_text(compiled_report.markdown(results))
     (RESULTS / "benchmark-cpu.md").write_text(full_benchmark(benchmark))
     sampling = [row for row in benchmark["rows"] if row["group"].startswith("sampling")]
     _report.draw(CHART, benchmark | {"rows": sampling})

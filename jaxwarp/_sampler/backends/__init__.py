@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 
-from jaxwarp._sampler.backends import cpu, portable
+from jaxwarp._sampler.backends import cpu, gpu, portable, tpu
 from jaxwarp._sampler.spec import SampleSpec
 
-BACKENDS = {"portable": portable, "cpu": cpu}
-_OF_PLATFORM = {"cpu": "cpu"}
+BACKENDS = {"portable": portable, "cpu": cpu, "gpu": gpu, "tpu": tpu}
+_OF_PLATFORM = {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
 _VARIABLE = "JAXWARP_BACKEND"
 
 # For tests: ``with forced("portable"): ...``. Part of what `jax.jit` looks programs up by.
@@ -57,8 +57,8 @@ def backend_of(platform: str = "cpu") -> str:
 
     Example:
         >>> import jaxwarp
-        >>> jaxwarp.backend_of("rocm")
-        'portable'
+        >>> jaxwarp.backend_of("cuda")
+        'gpu'
     """
     name = _from_environment() or _OF_PLATFORM.get(platform, "portable")
     if name != "cpu":

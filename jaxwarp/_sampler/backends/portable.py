@@ -5,7 +5,7 @@ compiler, where the batch stays an axis of its own. The other backends are compa
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,6 +22,9 @@ from jaxwarp._sampler.neighbours import (
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import zeros
 
+# Reads a neighbour's pixels in all channels, clamped where they are outside.
+Reader = Callable[[Neighbour], jax.Array]
+
 
 def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
     """Tell that everything can be computed here."""
@@ -31,15 +34,19 @@ def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
 
 def sample(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     """Gather the neighbours and weigh them: (N, C, *out) or (N, *out, C)."""
+    return weigh_all(operands, spec, _reader(operands["image"], spec))
+
+
+def weigh_all(operands: Mapping[str, jax.Array], spec: SampleSpec, read: Reader) -> jax.Array:
+    """Sample with another way to read the neighbours."""
     grid, channel = operands["grid"], spec.layout.channel_axis
     shape, dtype = spec.result("sample", operands)
-    pixels = _flatten(operands["image"], spec)
     points = locate(grid, operands.get("window"), spec)
     scale = chained_scale(operands, points, spec)
 
     def visit(total: jax.Array, neighbour: Neighbour) -> jax.Array:
         weight = jnp.expand_dims(neighbour.weigh(scale), channel)
-        return total + _read(pixels, neighbour, spec, grid.dtype) * weight
+        return total + masked(read(neighbour), neighbour, spec, grid.dtype) * weight
 
     return fold_neighbours(visit, zeros(shape, grid), points, spec).astype(dtype)
 
@@ -62,14 +69,28 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
 
 def correlate(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     """Gather the neighbours and dot them with the values: one number a term, (N, *out, M)."""
-    values, grid = operands["values"], operands["grid"]
+    values, read = operands["values"], _reader(operands["image"], spec)
+    dtype, channel = operands["grid"].dtype, spec.layout.channel_axis
+
+    def dot(neighbour: Neighbour) -> jax.Array:
+        rows = masked(read(neighbour), neighbour, spec, dtype)
+        return (rows * values.astype(dtype)).sum(channel)
+
+    return dot_all(operands, spec, dot)
+
+
+def dot_all(
+    operands: Mapping[str, jax.Array],
+    spec: SampleSpec,
+    dot: Callable[[Neighbour], jax.Array],
+) -> jax.Array:
+    """Correlate with another way to dot one neighbour's channels with the values."""
+    grid = operands["grid"]
     points = locate(grid, operands.get("window"), spec)
-    pixels, channel = _flatten(operands["image"], spec), spec.layout.channel_axis
 
     def visit(terms: tuple[jax.Array, ...], neighbour: Neighbour) -> tuple[jax.Array, ...]:
-        read = _read(pixels, neighbour, spec, grid.dtype)
-        dot = (read * values.astype(grid.dtype)).sum(channel)
-        return tuple(t + dot * w for t, w in zip(terms, neighbour.weights, strict=True))
+        product = dot(neighbour)
+        return tuple(t + product * w for t, w in zip(terms, neighbour.weights, strict=True))
 
     none = zeros(grid.shape[:-1], grid)
     terms = fold_neighbours(visit, (none,) * len(spec.orders), points, spec)
@@ -93,10 +114,15 @@ def _flatten(image: jax.Array, spec: SampleSpec) -> jax.Array:
     return image.reshape(spec.layout.arrange(image.shape[0], channels, [math.prod(spec.spatial)]))
 
 
-def _read(pixels: jax.Array, neighbour: Neighbour, spec: SampleSpec, dtype: Any) -> jax.Array:
-    """Gather (N, C, *out) or (N, *out, C); what is outside reads zero, whatever is there."""
+def _reader(image: jax.Array, spec: SampleSpec) -> Reader:
+    """Gather (N, C, *out) or (N, *out, C), the batch an axis of its own."""
     take = _take_last if spec.layout.channels_last else _take_first
-    rows = jax.vmap(take)(pixels, neighbour.pixel)
+    pixels = _flatten(image, spec)
+    return lambda neighbour: jax.vmap(take)(pixels, neighbour.pixel)
+
+
+def masked(rows: jax.Array, neighbour: Neighbour, spec: SampleSpec, dtype: Any) -> jax.Array:
+    """Let what is outside read zero, whatever is there."""
     inside = jnp.expand_dims(neighbour.inside, spec.layout.channel_axis)
     return jnp.where(inside, rows.astype(dtype), 0)
 
