@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import Layout
-from jaxwarp._sampler import Rule, SampleSpec, checked_rule
+from jaxwarp._sampler import PaddingMode, Rule, SampleSpec, checked_rule
 
 # Beyond so many halvings a velocity's share of a pixel is lost in any float; and 2**steps
 # stays finite in all of them.
@@ -30,7 +30,7 @@ _MOST_HALVINGS = 64
 
 
 def compose_flow(
-    outer: ArrayLike, inner: ArrayLike, *, padding_mode: str | tuple[str, ...] = "border"
+    outer: ArrayLike, inner: ArrayLike, *, padding_mode: PaddingMode = "border"
 ) -> jax.Array:
     """Compose two batches of flows: the result takes x through ``inner``, then ``outer``.
 
@@ -70,7 +70,7 @@ def compose_flow(
 
 
 def invert_flow(
-    flow: ArrayLike, *, steps: int = 10, padding_mode: str | tuple[str, ...] = "border"
+    flow: ArrayLike, *, steps: int = 10, padding_mode: PaddingMode = "border"
 ) -> jax.Array:
     """Invert a batch of flows by fixed-point iteration.
 
@@ -112,7 +112,7 @@ def invert_flow(
 
 
 def integrate_velocity(
-    velocity: ArrayLike, *, steps: int = 7, padding_mode: str | tuple[str, ...] = "border"
+    velocity: ArrayLike, *, steps: int = 7, padding_mode: PaddingMode = "border"
 ) -> jax.Array:
     """Integrate a stationary velocity field for one unit of time: its exponential.
 

@@ -14,7 +14,7 @@ from jaxwarp._layout import layout_of
 from jaxwarp._objects import arguments, warp
 from jaxwarp._objects import paste as pasting
 from jaxwarp._objects.crop import CropPlan, read_boxes
-from jaxwarp._sampler import checked_rule
+from jaxwarp._sampler import PaddingMode, checked_rule
 
 
 def patch_affine(
@@ -28,7 +28,7 @@ def patch_affine(
     max_box: Sequence[int] | None = None,
     valid: Bool[ArrayLike, " K"] | None = None,
     mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     align_corners: bool | None = False,
     channel_axis: int = 1,
 ) -> Float[Array, " N *axes"]:
@@ -123,7 +123,7 @@ def crop_and_resize(
     *,
     valid: Bool[ArrayLike, " K"] | None = None,
     mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     channel_axis: int = 1,
 ) -> Float[Array, "K _ _ _"]:
     """Crop a box out of an image for each object, and resize the crops to one size.

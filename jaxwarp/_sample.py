@@ -16,14 +16,14 @@ from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import Layout, layout_of
-from jaxwarp._sampler import Rule, SampleSpec, checked_rule
+from jaxwarp._sampler import PaddingMode, Rule, SampleSpec, checked_rule
 
 
 def grid_sample(
     input: Float[ArrayLike, " N *axes"],
     grid: Float[ArrayLike, "N *out n"],
     mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     align_corners: bool | None = False,
     *,
     channel_axis: int = 1,
@@ -37,9 +37,12 @@ def grid_sample(
             point, where to read the input. Any number of output axes.
         mode: "nearest" (ties go to the even pixel), "bilinear" (linear along every
             axis) or "bicubic" (Keys' cubic convolution, A = -0.75).
-        padding_mode: What lies outside the image: "zeros", "border" (the edge pixel)
-            or "reflection" (about the outer pixels' centres with ``align_corners``,
-            about their outer edges without).
+        padding_mode: What lies outside the image: "zeros", "border" (the edge pixel),
+            "reflection" (about the outer pixels' centres with ``align_corners``, about
+            their outer edges without) or "wrap" (the image again, which torch has not:
+            SciPy's grid-wrap, with a period of as many pixels as the axis has). Or one
+            of them for each spatial axis, as a tuple in array order: ("border", "wrap")
+            for a map of the world.
         align_corners: Whether -1 and 1 are the outer pixels' centres (True) or their
             outer edges (False, also None). Give the grid's maker the same.
         channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
@@ -50,7 +53,7 @@ def grid_sample(
         input's dtype, also where the grid's is another (torch raises there). Coordinates,
         weights and sums are in the wider dtype of both, at least float32. A NaN
         coordinate reads zero or, padded, pixel 0; an infinite one reads zero, the
-        edge (border) or pixel 0 (reflection); neither has a gradient.
+        edge (border) or pixel 0 (reflection, wrap); neither has a gradient.
 
     Raises:
         TypeError: An operand is not a floating-point array; align_corners is not a
@@ -59,7 +62,8 @@ def grid_sample(
             pixels or more, an unknown mode or padding_mode, a channel_axis that is
             neither 1 nor -1.
 
-    Equals ``torch.nn.functional.grid_sample`` in values and gradients.
+    Equals ``torch.nn.functional.grid_sample`` in values and gradients, where that has the
+    padding mode.
 
     Example:
         >>> import jax.numpy as jnp
@@ -76,7 +80,7 @@ def remap(
     input: Float[ArrayLike, " N *axes"],
     positions: Float[ArrayLike, "N *out n"],
     mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     *,
     channel_axis: int = 1,
 ) -> Float[Array, " N *result_axes"]:
@@ -90,7 +94,7 @@ def remap(
         positions: Pixel positions (N, *out, n), listed (x, y, z): for each output
             point, where to read the input. Any number of output axes.
         mode: As in `grid_sample`.
-        padding_mode: As in `grid_sample` without ``align_corners``.
+        padding_mode: As in `grid_sample` without ``align_corners``; "wrap" and tuples, too.
         channel_axis: 1 for torch's layout, the default of all functions; -1 for Flax's,
             that of all modules.
 
@@ -119,7 +123,7 @@ def splat(
     grid: Float[ArrayLike, "N *out n"],
     size: Sequence[int],
     mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     align_corners: bool | None = False,
     *,
     channel_axis: int = 1,

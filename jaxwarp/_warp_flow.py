@@ -1,6 +1,5 @@
 """Warp images by a flow in pixels, which never becomes normalised coordinates."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,14 +10,14 @@ from jax.typing import ArrayLike
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import Layout, layout_of
-from jaxwarp._sampler import Rule, SampleSpec, checked_rule
+from jaxwarp._sampler import PaddingMode, Rule, SampleSpec, checked_rule
 
 
 def warp_flow(
     input: ArrayLike,
     flow: ArrayLike,
     mode: str = "bilinear",
-    padding_mode: str | Sequence[str] = "zeros",
+    padding_mode: PaddingMode = "zeros",
     *,
     channel_axis: int = 1,
 ) -> jax.Array:

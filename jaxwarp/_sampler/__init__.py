@@ -8,7 +8,7 @@ interpolation do along one axis, `spec` what is known of a call before any numbe
 
 from jaxwarp._sampler.backends import backend_of
 from jaxwarp._sampler.primitive import pull, push
-from jaxwarp._sampler.rules import Rule, checked_rule
+from jaxwarp._sampler.rules import PaddingMode, Rule, checked_rule
 from jaxwarp._sampler.spec import SampleSpec
 
-__all__ = ["Rule", "SampleSpec", "backend_of", "checked_rule", "pull", "push"]
+__all__ = ["PaddingMode", "Rule", "SampleSpec", "backend_of", "checked_rule", "pull", "push"]

@@ -28,6 +28,9 @@ from jaxwarp import _checks, _coords
 
 _W = TypeVar("_W")
 
+# One name for all axes, or one for each.
+PaddingMode = str | tuple[str, ...]
+
 
 class Rule(NamedTuple):
     """How coordinates turn into taps: the static part of a sampling operation.
@@ -36,7 +39,7 @@ class Rule(NamedTuple):
     """
 
     mode: str
-    padding_mode: str | tuple[str, ...]
+    padding_mode: PaddingMode
     align_corners: bool
     normalized: bool = True
 
@@ -306,7 +309,7 @@ def checked_rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: b
     )
 
 
-def _checked_paddings(padding_mode: Any) -> str | tuple[str, ...]:
+def _checked_paddings(padding_mode: Any) -> PaddingMode:
     if isinstance(padding_mode, tuple | list):
         return tuple(_checks.choice("padding_mode", mode, _PADDINGS) for mode in padding_mode)
     return _checks.choice("padding_mode", padding_mode, _PADDINGS)

@@ -10,6 +10,7 @@ from jax import lax
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import layout_of
+from jaxwarp._sampler import PaddingMode
 from jaxwarp.nn._signature import show_constructor
 from jaxwarp.nn._transforms import Transform, make_transform
 
@@ -77,7 +78,7 @@ class SpatialTransformer(nnx.Module):
         *,
         size: Sequence[int] | None = None,
         mode: str = "bilinear",
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         align_corners: bool | None = False,
         channel_axis: int = -1,
     ):

@@ -48,7 +48,7 @@ class AxisCut(NamedTuple):
         return max(-(-self.length // self.step) * self.step, self.width)
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many blocks are numbered; the last ones would reach too far, and are not used."""
         return self.covered // self.step
 
@@ -72,7 +72,7 @@ class Cut(tuple[AxisCut, ...]):
     @property
     def counts(self) -> tuple[int, ...]:
         """How many blocks there are along each axis."""
-        return tuple(axis.count for axis in self)
+        return tuple(axis.number for axis in self)
 
     @property
     def area(self) -> int:

@@ -50,15 +50,18 @@ def instruction_set() -> str:
     library, reason = _load()
     if library is None:
         raise RuntimeError(reason)
+    return _tell(library).decode()
+
+
+def _tell(library: ctypes.CDLL) -> bytes:
     tell = library.jaxwarp_instruction_set
     tell.restype = ctypes.c_char_p
-    return tell().decode()
+    return tell() or b""
 
 
 def library_path() -> Path | None:
     """Find the library beside this file or, of an editable install, in site-packages."""
-    import jaxwarp._sampler.backends as package
-
+    package = sys.modules[__name__.rpartition(".")[0]]
     candidates = (Path(folder) / _LIBRARY for folder in package.__path__)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -71,6 +74,8 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
         return None, f"{_LIBRARY} was not built (no C++ compiler when jaxwarp was installed?)"
     try:
         library = ctypes.CDLL(str(path))
+        if not _tell(library):
+            return None, f"{path.name} has no kernels for this processor (it has no AVX2)"
         handler = jax.ffi.pycapsule(library.jaxwarp_run)
         jax.ffi.register_ffi_target(_TARGET, handler, platform="cpu")
     except Exception as error:  # whatever it is, there is another way to compute

@@ -23,7 +23,6 @@ struct Choice {
 
 #define JAXWARP_DECLARE(name) void name(const Call&, const Threads&);
 #if defined(__x86_64__)
-JAXWARP_DECLARE(kernels_v2)
 JAXWARP_DECLARE(kernels_v3)
 JAXWARP_DECLARE(kernels_v4)
 
@@ -35,13 +34,14 @@ Choice choose() {
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512cd");
   if (v4) return {"x86-64-v4", kernels_v4};
-  return v3 ? Choice{"x86-64-v3", kernels_v3} : Choice{"x86-64-v2", kernels_v2};
+  return v3 ? Choice{"x86-64-v3", kernels_v3} : Choice{nullptr, nullptr};
 }
 #else
 JAXWARP_DECLARE(kernels_native)
 Choice choose() { return {"native", kernels_native}; }
 #endif
 
+// Without a name where this processor can run none of them.
 const Choice& chosen() {
   static const Choice choice = choose();
   return choice;
