@@ -22,7 +22,7 @@ struct Choice {
 };
 
 #define JAXWARP_DECLARE(name) void name(const Call&, const Threads&);
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(JAXWARP_ONE_INSTRUCTION_SET)
 JAXWARP_DECLARE(kernels_v3)
 JAXWARP_DECLARE(kernels_v4)
 
