@@ -8,6 +8,7 @@ import jax
 import pytest
 import torch
 
+import jaxwarp
 from jaxwarp.testing import plugin
 from parity_tests.harness import compare, report
 
@@ -18,7 +19,9 @@ def pytest_configure() -> None:
 
 def pytest_parity_facts() -> dict[str, str]:
     """Add to the header of the parity table."""
-    return {"verified against torch": compare.VERIFIED_TORCH}
+    platform = jax.devices()[0].platform
+    sampler = jaxwarp.backend_of(platform)
+    return {"verified against torch": compare.VERIFIED_TORCH, "sampler": sampler}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

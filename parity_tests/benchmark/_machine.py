@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import torch
 
+import jaxwarp
 from parity_tests.harness import torch_side
 
 
@@ -47,6 +48,7 @@ def describe() -> dict[str, str]:
         "threads": f"{cores()} for XLA, {torch.get_num_threads()} for torch",
         "load before": f"{load():.1f}",
         "JAX device": f"{device.platform} ({device.device_kind})",
+        "sampler": jaxwarp.backend_of(device.platform),
         "torch device": torch_side.device_name(),
         **versions,
         "torch": torch.__version__,

@@ -17,6 +17,7 @@ from parity_tests.benchmark._timing import Program, Row
 from parity_tests.harness import torch_side
 
 DIRECTIONS = ("forward", "forward+backward")
+GRIDS_GRADIENT = "grid's gradient"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Case:
     mode: str = "bilinear"
     padding: str = "zeros"
     zoom: float = 0.9
+    points: int = 0  # a list of so many, instead of a grid of the image's size
     note: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -56,26 +58,53 @@ MORE = (
 )
 
 
+# What a network meets beside the table: many small images, odd sizes and channel counts, other
+# paddings, a list of points on a feature map.
+FURTHER = (
+    Case((32, 1, 28, 28)),
+    Case((64, 3, 32, 32)),
+    Case((16, 8, 96, 80), padding="border"),
+    Case((6, 3, 180, 220), "nearest"),
+    Case((5, 7, 61, 83), padding="reflection"),
+    Case((2, 5, 33, 47, 21)),
+    Case((3, 13, 97, 101), "bicubic", "border"),
+    Case((4, 64, 64, 64), points=2048, note="2048 points"),
+)
+# torch's cost of the grid's gradient alone grows with the image (pytorch #64977).
+FEW_POINTS = tuple(
+    Case((1, 16, size, size), points=2048, note="2048 points") for size in (256, 1024)
+)
+
+
 def rows() -> Iterator[Row]:
-    """Yield the table of shapes, then other modes and the contended case."""
+    """Yield the table of shapes, other modes and the contended case, then what else is met."""
     for direction in DIRECTIONS:
         for case in TABLE:
             yield row(f"sampling: {direction}", case, direction)
         for case in MORE:
             yield row(f"sampling: {direction}", case, direction, quick=False)
+    for direction in DIRECTIONS:
+        for case in FURTHER:
+            yield row(f"more sampling: {direction}", case, direction, quick=False)
+    for case in FEW_POINTS:
+        yield row("more sampling: the grid's gradient alone", case, GRIDS_GRADIENT, quick=False)
 
 
 def row(group: str, case: Case, direction: str, name: str = "", quick: bool = True) -> Row:
     """Make a case's row in one direction."""
     image, grid, cotangent = operands(case)
-    moved = [2 * image.nbytes + grid.nbytes, 4 * image.nbytes + 2 * grid.nbytes]
+    moved = {
+        "forward": image.nbytes + cotangent.nbytes + grid.nbytes,
+        "forward+backward": 2 * (image.nbytes + cotangent.nbytes + grid.nbytes),
+        GRIDS_GRADIENT: image.nbytes + cotangent.nbytes + 2 * grid.nbytes,
+    }
     return Row(
         group,
         name or str(case),
         contenders(case, direction, image, grid, cotangent),
         peers=_peer_programs(case, direction, image, grid, cotangent),
         values=cotangent.size,
-        bytes_moved=moved[DIRECTIONS.index(direction)],
+        bytes_moved=moved[direction],
         quick=quick,
     )
 
@@ -91,6 +120,9 @@ def operands(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     theta[0, 1], theta[1, 0] = 0.1, -0.1
     grid = F.affine_grid(torch.tensor(theta)[None], [1, 1, *spatial], align_corners=False).numpy()
     shaken = grid + 0.01 * random.standard_normal((batch, *spatial, n), dtype=np.float32)
+    if case.points:
+        shaken = random.uniform(-0.95, 0.95, (batch, 1, case.points, n)).astype(np.float32)
+        cotangent = random.standard_normal((*case.shape[:2], 1, case.points), dtype=np.float32)
     return image, shaken, cotangent
 
 
@@ -115,6 +147,8 @@ def program(f: Callable[..., jax.Array], direction: str, *arrays: np.ndarray) ->
     image, grid, cotangent = map(jnp.asarray, arrays)
     if direction == "forward":
         return Program(f, image, grid)
+    if direction == GRIDS_GRADIENT:
+        return Program(lambda x, g, c: jax.vjp(lambda g: f(x, g), g)[1](c), image, grid, cotangent)
     return Program(partial(_with_gradients, f), image, grid, cotangent)
 
 
@@ -131,8 +165,10 @@ def _torch_call(options, direction, *arrays) -> Callable[[], Any]:
     image, grid, cotangent = map(torch_side.tensor, arrays)
     if direction == "forward":
         return lambda: F.grid_sample(image, grid, *options)
-    image.requires_grad_()
     grid.requires_grad_()
+    if direction == GRIDS_GRADIENT:
+        return lambda: torch.autograd.grad(F.grid_sample(image, grid, *options), grid, cotangent)
+    image.requires_grad_()
 
     def forward_and_backward():
         value = F.grid_sample(image, grid, *options)
@@ -142,7 +178,7 @@ def _torch_call(options, direction, *arrays) -> Callable[[], Any]:
 
 
 def _peer_programs(case: Case, direction: str, *arrays: np.ndarray) -> dict[str, Program]:
-    if (case.mode, case.padding) != ("bilinear", "zeros"):
+    if (case.mode, case.padding) != ("bilinear", "zeros") or case in (*FURTHER, *FEW_POINTS):
         return {}
     return {
         name: program(sampler, direction, *arrays) for name, sampler in _peers.samplers().items()

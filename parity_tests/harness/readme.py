@@ -66,8 +66,9 @@ def parity_summary(parity: Results) -> str:
     versions = parity["versions"]
     intro = (
         f"Worst difference from torch {versions['torch']} in {cases} cases, in ulp; "
-        f"jax {versions['jax']}. No difference uses more than {max(shares):.0%} of what is "
-        "allowed ([all rows and tolerances](parity_tests/results/parity-cpu.md))."
+        f"jax {versions['jax']}, sampler {versions['sampler']}. "
+        f"No difference uses more than {max(shares):.0%} of what is allowed "
+        "([all rows and tolerances](parity_tests/results/parity-cpu.md))."
     )
     return f"{intro}\n\n{_markdown(['', 'mode', 'cases', *_COLUMNS], body)}"
 
@@ -108,7 +109,8 @@ def benchmark_summary(benchmark: Results) -> str:
     machine = benchmark["machine"]
     intro = (
         f"Time in units of torch's, float32 (below 1 is faster): medians of calls that alternate "
-        f"in one process, {machine['CPU']}, threads {machine['threads']}, jax {machine['jax']}, "
+        f"in one process, {machine['CPU']}, threads {machine['threads']}, "
+        f"sampler {machine['sampler']}, jax {machine['jax']}, "
         f"torch {machine['torch']}, {machine['date']}."
     )
     tables = [intro, _markdown(["", *(h.replace("jaxwarp ", "") for h in shown)], body)]

@@ -17,7 +17,7 @@ from jaxwarp._sampler.backends import cpu, gpu, portable, tpu
 from jaxwarp._sampler.spec import SampleSpec
 
 BACKENDS = {"portable": portable, "cpu": cpu, "gpu": gpu, "tpu": tpu}
-_OF_PLATFORM = {"cpu": "cpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
+_OF_PLATFORM = {"cpu": "cpu", "gpu": "gpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
 _VARIABLE = "JAXWARP_BACKEND"
 
 # For tests: ``with forced("portable"): ...``. Part of what `jax.jit` looks programs up by.
@@ -44,7 +44,7 @@ def backend_of(platform: str = "cpu") -> str:
     """Tell how samples are computed on a platform.
 
     Args:
-        platform: As JAX names it: "cpu", "cuda", "rocm" or "tpu".
+        platform: As JAX names it: "cpu", "gpu" ("cuda", "rocm") or "tpu".
 
     Returns:
         The backend's name, "portable" being plain `jax.numpy`; for "cpu" also the

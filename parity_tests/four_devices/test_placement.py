@@ -1,0 +1,85 @@
+"""On several devices each computes its own part, in its own form."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxwarp
+from jaxwarp._sampler.backends import BACKENDS, cpu, forced
+from parity_tests.four_devices.test_sharding import (
+    arrays,
+    assert_same,
+    collectives,
+    sampler,
+    with_gradients,
+)
+
+FORMS = [name for name in BACKENDS if name != "portable" and (name != "cpu" or not cpu.why_not())]
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("images", "rows"))
+
+
+def place(mesh, arrays, *specs):
+    return [jax.device_put(x, NamedSharding(mesh, s)) for x, s in zip(arrays, specs, strict=True)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("channel_axis", [1, -1])
+def test_images_over_all_devices(mesh, form, channel_axis):
+    both = with_gradients(sampler("bilinear", channel_axis))
+    operands = arrays(4, 3, (24, 20), channel_axis=channel_axis)
+    with forced(form):
+        placed = place(mesh, operands, *[P(("images", "rows"))] * 3)
+        compiled = jax.jit(both).lower(*placed).compile()
+        assert collectives(compiled) == []
+        assert_same(compiled(*placed), both(*operands))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_sum_for_an_image_that_all_devices_share(mesh, form):
+    """Not one for each neighbour."""
+    both = with_gradients(sampler("bicubic"))
+    operands = arrays(1, 3, (24, 20), (32, 20))
+    rows = P(None, None, ("images", "rows")), P(None, ("images", "rows"))
+    with forced(form):
+        placed = place(mesh, operands, P(), rows[1], rows[0])
+        compiled = jax.jit(both).lower(*placed).compile()
+        assert collectives(compiled) == ["all-reduce"]
+        assert_same(compiled(*placed), both(*operands))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_over_one_axis_and_rows_over_another(mesh, form):
+    both = with_gradients(sampler("bilinear", padding_mode="reflection"))
+    operands = arrays(4, 2, (12, 14), (8, 10))
+    with forced(form):
+        placed = place(mesh, operands, P("images"), P("images", "rows"), P("images", None, "rows"))
+        compiled = jax.jit(both).lower(*placed).compile()
+        assert collectives(compiled) == ["all-reduce"]
+        assert_same(compiled(*placed), both(*operands))
+
+
+@pytest.mark.skipif(bool(cpu.why_not()), reason="no native kernels")
+def test_the_kernels_are_called_by_each_device(mesh):
+    operands = place(mesh, arrays(4, 3, (24, 20)), *[P(("images", "rows"))] * 3)
+    compiled = jax.jit(with_gradients(sampler("bilinear"))).lower(*operands).compile()
+    text = compiled.as_text()
+    assert text.count('custom_call_target="jaxwarp_run"') == 3
+    assert "f32[1,3,24,20]" in text  # one device's part
+
+
+def test_crops_spread_with_their_boxes(mesh):
+    """Windows are cut as the points that they belong to."""
+    image, _, _ = arrays(1, 3, (24, 20))
+    boxes = np.array([[2, 3, 9, 8], [0, 0, 20, 24], [5, 5, 6, 6], [-3, 2, 30, 9]], np.float32)
+    crop = jax.jit(partial(jaxwarp.crop_and_resize, size=(5, 4)))
+    index = np.zeros(4, np.int32)
+    placed = place(mesh, (image, boxes, index), P(), P("images"), P("images"))
+    assert_same(crop(*placed), crop(image, boxes, index))
