@@ -17,8 +17,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import Layout
@@ -30,8 +31,11 @@ _MOST_HALVINGS = 64
 
 
 def compose_flow(
-    outer: ArrayLike, inner: ArrayLike, *, padding_mode: PaddingMode = "border"
-) -> jax.Array:
+    outer: Float[ArrayLike, "N *spatial n"],
+    inner: Float[ArrayLike, "N *spatial n"],
+    *,
+    padding_mode: PaddingMode = "border",
+) -> Float[Array, "N *spatial n"]:
     """Compose two batches of flows: the result takes x through ``inner``, then ``outer``.
 
     As backward flows, warping with the result equals warping first by ``outer`` and then
@@ -70,8 +74,11 @@ def compose_flow(
 
 
 def invert_flow(
-    flow: ArrayLike, *, steps: int = 10, padding_mode: PaddingMode = "border"
-) -> jax.Array:
+    flow: Float[ArrayLike, "N *spatial n"],
+    *,
+    steps: int = 10,
+    padding_mode: PaddingMode = "border",
+) -> Float[Array, "N *spatial n"]:
     """Invert a batch of flows by fixed-point iteration.
 
     Each step shrinks the error by the flow's steepest slope: where neighbouring
@@ -112,8 +119,11 @@ def invert_flow(
 
 
 def integrate_velocity(
-    velocity: ArrayLike, *, steps: int = 7, padding_mode: PaddingMode = "border"
-) -> jax.Array:
+    velocity: Float[ArrayLike, "N *spatial n"],
+    *,
+    steps: int = 7,
+    padding_mode: PaddingMode = "border",
+) -> Float[Array, "N *spatial n"]:
     """Integrate a stationary velocity field for one unit of time: its exponential.
 
     By scaling and squaring: ``velocity / 2**steps`` is a flow that hardly moves, and is
@@ -152,7 +162,9 @@ def integrate_velocity(
     return _integrate_velocity(velocity, steps, _rule(padding_mode))
 
 
-def flow_jacobian_determinant(flow: ArrayLike) -> jax.Array:
+def flow_jacobian_determinant(
+    flow: Float[ArrayLike, "N *spatial n"],
+) -> Float[Array, " N *spatial"]:
     """Measure how a flow scales area around each pixel, and where it folds.
 
     The determinant of the derivative of x + flow(x): the area (1-D: length, 3-D: volume) of
@@ -192,10 +204,10 @@ def _flow(name: str, flow: Any) -> jax.Array:
 
 
 def _count(name: str, value: Any, least: int, most: int | None = None) -> int:
-    whole = hasattr(value, "__index__") and not isinstance(value, bool | jax.Array)
-    if not whole:
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    count = operator.index(value)
+    try:
+        count = operator.index(None if isinstance(value, bool | jax.Array) else value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {_checks.describe(value)}") from None
     if count < least or (most is not None and count > most):
         rule = f"at least {least}" if most is None else f"between {least} and {most}"
         raise ValueError(f"{name} must be {rule}, got {count}")

@@ -10,11 +10,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float, Real
 
 from jaxwarp import _checks, _coords, _matrix_algebra
 
-Numbers = ArrayLike | Sequence[float]
+# For all pictures or for each: a number, or a pair listed (x, y).
+Numbers = Real[ArrayLike, ""] | Real[ArrayLike, " N"] | Sequence[float]
+Pairs = (
+    Real[ArrayLike, "2"] | Real[ArrayLike, "N 2"] | Sequence[ArrayLike] | Sequence[Sequence[float]]
+)
 
 
 def affine_matrix(
@@ -22,12 +28,12 @@ def affine_matrix(
     *,
     angle: Numbers = 0.0,
     scale: Numbers = 1.0,
-    shear: Numbers = 0.0,
-    translate: Numbers = 0.0,
-    center: Numbers | None = None,
+    shear: Real[ArrayLike, ""] | Pairs = 0.0,
+    translate: Real[ArrayLike, ""] | Pairs = 0.0,
+    center: Pairs | None = None,
     align_corners: bool | None = False,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, "N 2 3"]:
     """Make the theta of `affine_grid` from angles in degrees and lengths in pixels.
 
     The picture is sheared, scaled and turned about the center, then moved. Numbers and
@@ -85,13 +91,13 @@ def affine_matrix(
 
 
 def theta_from_pixels(
-    matrix: ArrayLike,
+    matrix: Float[ArrayLike, "N rows m"],
     size: Sequence[int],
     out_size: Sequence[int] | None = None,
     align_corners: bool | None = False,
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, "N rows m"]:
     """Turn matrices that map input pixels to output pixels into theta.
 
     That is how OpenCV's ``warpAffine`` and ``warpPerspective`` and kornia's functions of the
@@ -144,7 +150,9 @@ def theta_from_pixels(
     return _matrix_algebra.theta_from_pixels(matrix, spatial, out, align_corners)
 
 
-def compose_affine(outer: ArrayLike, inner: ArrayLike) -> jax.Array:
+def compose_affine(
+    outer: Float[ArrayLike, "N n n+1"], inner: Float[ArrayLike, "N n n+1"]
+) -> Float[Array, "N n n+1"]:
     """Compose two batches of affine maps: the result maps x to outer(inner(x)).
 
     As maps from output to input, warping with the result equals warping first by
@@ -173,7 +181,7 @@ def compose_affine(outer: ArrayLike, inner: ArrayLike) -> jax.Array:
     return _matrix_algebra.compose_affine(outer, inner)
 
 
-def invert_affine(theta: ArrayLike) -> jax.Array:
+def invert_affine(theta: Float[ArrayLike, "N n n+1"]) -> Float[Array, "N n n+1"]:
     """Invert a batch of affine maps.
 
     Args:

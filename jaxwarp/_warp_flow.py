@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import Layout, layout_of
@@ -14,13 +15,13 @@ from jaxwarp._sampler import PaddingMode, Rule, SampleSpec, checked_rule
 
 
 def warp_flow(
-    input: ArrayLike,
-    flow: ArrayLike,
+    input: Float[ArrayLike, " N *axes"],
+    flow: Float[ArrayLike, " N *flow_axes"],
     mode: str = "bilinear",
     padding_mode: PaddingMode = "zeros",
     *,
     channel_axis: int = 1,
-) -> jax.Array:
+) -> Float[Array, " N *axes"]:
     """Warp an image by a backward flow: output pixel p reads the input at p + flow(p).
 
     A flow of zero gives the image back unchanged, value by value, in every mode and

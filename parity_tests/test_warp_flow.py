@@ -142,36 +142,3 @@ def test_a_flow_in_half_precision_moves_by_what_it_says():
     flow = jnp.full((1, 2, 4, 400), 0.5, jnp.bfloat16)
     expected = jaxwarp.warp_flow(image, flow.astype("float32"))
     np.testing.assert_array_equal(jaxwarp.warp_flow(image, flow), expected)
-
-
-IMAGE, FLOW = np.zeros((2, 3, 4, 5)), np.zeros((2, 2, 4, 5))
-WRONG = {
-    "channels last": ((IMAGE, np.zeros((2, 4, 5, 2))), ValueError, r"moveaxis\(flow, -1, 1\)"),
-    "one flow": ((IMAGE, FLOW[0]), ValueError, r"flow\[None\] is a batch of one"),
-    "one image": ((IMAGE[0], FLOW[:1]), ValueError, r"input\[None\] is a batch of one"),
-    "swapped": ((FLOW, IMAGE), ValueError, "the order is input, flow: are they swapped"),
-    "batch": ((IMAGE, FLOW[:1]), ValueError, r"flow must be \(2, 2, 4, 5\) .* \(1, 2, 4, 5\)"),
-    "size": ((IMAGE, np.zeros((2, 2, 4, 6))), ValueError, r"flow must be \(2, 2, 4, 5\)"),
-    "components": ((IMAGE, np.zeros((2, 3, 4, 5))), ValueError, r"flow must be \(2, 2, 4, 5\)"),
-    "empty": ((np.zeros((2, 3, 0, 5)), np.zeros((2, 2, 0, 5))), ValueError, "none of them empty"),
-    "axes": ((np.zeros((2, 3)), np.zeros((2, 0))), ValueError, "1, 2 or 3 spatial axes"),
-    "uint8": ((IMAGE.astype("uint8"), FLOW), TypeError, r"got uint8 \(x / 255"),
-    "int flow": ((IMAGE, FLOW.astype(int)), TypeError, "flow must have a real floating-point"),
-    "tensor": ((torch.zeros(2, 3, 4, 5), FLOW), TypeError, r"interop\.from_torch"),
-    "mode": ((IMAGE, FLOW, "linear"), ValueError, "mode must be one of"),
-    "padding": ((IMAGE, FLOW, "nearest", "edge"), ValueError, "padding_mode must be one of"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_does_not_fit_is_rejected_while_tracing(name):
-    arguments, error, message = WRONG[name]
-    with pytest.raises(error, match=message):
-        jaxwarp.warp_flow(*arguments)
-    with pytest.raises(error, match=message):
-        jax.eval_shape(lambda: jaxwarp.warp_flow(*arguments))
-
-
-def test_the_other_layout_is_told_too():
-    with pytest.raises(ValueError, match=r"moveaxis\(flow, 1, -1\)"):
-        jaxwarp.warp_flow(np.zeros((2, 4, 5, 3)), FLOW, channel_axis=-1)

@@ -8,8 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import TypeCheckError, install_import_hook
 
-PUBLIC = ("_grids", "_sample", "_splines", "_spline_geometry", "_patches")
-ROOMS = ("_spline", "_objects", "_small_matrix", "_coords", "_checks", "_layout", "_workarounds")
+PUBLIC = (
+    "_grids",
+    "_matrices",
+    "_sample",
+    "_warp_flow",
+    "_flows",
+    "_splines",
+    "_spline_geometry",
+    "_patches",
+)
+ROOMS = (
+    "_spline",
+    "_objects",
+    "_matrix_algebra",
+    "_small_matrix",
+    "_coords",
+    "_checks",
+    "_layout",
+    "_workarounds",
+)
 
 with install_import_hook([f"jaxwarp.{m}" for m in (*PUBLIC, *ROOMS)], "beartype.beartype"):
     import jaxwarp
@@ -22,15 +40,37 @@ def samplers(axes: int, channel_axis: int) -> None:
     values = jaxwarp.grid_sample(image, points, channel_axis=channel_axis)
     jaxwarp.remap(image, points, channel_axis=channel_axis)
     jaxwarp.splat(values, points, spatial, channel_axis=channel_axis)
+    flow = jnp.zeros((2, axes, *spatial) if channel_axis == 1 else (2, *spatial, axes))
+    jaxwarp.warp_flow(image, flow, "nearest", ("wrap",) * axes, channel_axis=channel_axis)
 
 
 def grids(axes: int) -> None:
     size = (2, 3, *(6, 5, 4)[:axes])
     theta = jnp.tile(jnp.eye(axes, axes + 1), (2, 1, 1))
     jaxwarp.affine_grid(theta, size)
-    jaxwarp.homography_grid(jnp.tile(jnp.eye(axes + 1), (2, 1, 1)), size)
+    homography = jnp.tile(jnp.eye(axes + 1), (2, 1, 1))
+    jaxwarp.homography_grid(homography, size)
     jaxwarp.flow_grid(np.zeros((2, *size[2:], axes), np.float32))
     jaxwarp.compose_affine(theta, jaxwarp.invert_affine(theta))
+    for matrix in (theta, homography):
+        jaxwarp.theta_from_pixels(matrix, size, size[2:])
+
+
+def matrices() -> None:
+    """Numbers for all pictures or for each, plain or in arrays."""
+    size, each = (2, 3, 6, 5), np.array([1, 2])
+    jaxwarp.affine_matrix(size)
+    jaxwarp.affine_matrix(size, angle=90, scale=2, shear=10, translate=(1, 2), center=(0.5, 1))
+    jaxwarp.affine_matrix(size, angle=[1.0, 2.0], scale=each, shear=each, center=[[0.0, 1.0]] * 2)
+    jax.jit(lambda x, y: jaxwarp.affine_matrix(size, angle=x, translate=(x, y)))(1.0, 2.0)
+    jaxwarp.affine_matrix(size, angle=jnp.ones(2), translate=jnp.ones((2, 2)))
+
+
+def flows(axes: int) -> None:
+    flow = np.zeros((2, *(6, 5, 4)[:axes], axes), np.float32)
+    inverse = jaxwarp.invert_flow(flow, steps=2)
+    jaxwarp.compose_flow(flow, inverse, padding_mode=("wrap",) * axes)
+    jaxwarp.flow_jacobian_determinant(jaxwarp.integrate_velocity(flow, steps=1))
 
 
 def splines(axes: int) -> None:
@@ -70,7 +110,9 @@ def main() -> None:
     assert is_checked()
     for axes in (1, 2, 3):
         grids(axes)
+        flows(axes)
         splines(axes)
+    matrices()
     for channel_axis in (1, -1):
         samplers(2, channel_axis)
         objects(channel_axis)

@@ -2,8 +2,10 @@
 
 from parity_tests.harness.wrong_calls import (
     convolutions,
+    flows,
     grids,
     interop,
+    matrices,
     modules,
     objects,
     sampling,
@@ -14,6 +16,8 @@ from parity_tests.harness.wrong_calls.row import Wrong, must_fail, public
 TABLE: list[Wrong] = [
     *sampling.TABLE,
     *grids.TABLE,
+    *matrices.TABLE,
+    *flows.TABLE,
     *splines.TABLE,
     *objects.TABLE,
     *modules.TABLE,

@@ -1,4 +1,4 @@
-"""Wrong calls of what makes grids and composes maps."""
+"""Wrong calls of what makes grids."""
 
 import numpy as np
 
@@ -66,31 +66,6 @@ TABLE = [
             ("flow axes", "flow_grid", (zeros(2, 6, 7, 3),), ValueError, ("flow", "(2, 6, 7, 3)")),
             ("flow vector", "flow_grid", (zeros(2, 2),), ValueError, ("flow", "(2, 2)")),
             ("flow empty", "flow_grid", (zeros(2, 0, 7, 2),), ValueError, ("flow", "(2, 0, 7, 2)")),
-            (
-                "outer shape",
-                "compose_affine",
-                (zeros(2, 2, 2), THETA),
-                ValueError,
-                ("outer", "(2, 2, 2)"),
-            ),
-            (
-                "inner shape",
-                "compose_affine",
-                (THETA, zeros(2, 3, 4)),
-                ValueError,
-                ("inner", "(2, 2, 3)", "(2, 3, 4)"),
-            ),
-            (
-                "batches",
-                "compose_affine",
-                (THETA, THETA[:1]),
-                ValueError,
-                ("inner", "(2, 2, 3)", "(1, 2, 3)"),
-            ),
-            ("outer list", "compose_affine", ([], THETA), TypeError, ("outer", "list")),
-            ("int", "invert_affine", (THETA.astype("int32"),), TypeError, ("theta", "int32")),
-            ("square", "invert_affine", (zeros(2, 3, 3),), ValueError, ("theta", "(2, 3, 3)")),
-            ("one", "invert_affine", (zeros(2, 3),), ValueError, ("theta", "(2, 3)")),
         ]
     ),
 ]

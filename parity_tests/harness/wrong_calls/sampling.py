@@ -15,6 +15,34 @@ IMAGE, GRID = zeros(2, 3, 4, 5), zeros(2, 6, 7, 2)
 VALUES, POINTS = zeros(2, 3, 6), zeros(2, 6, 2)
 
 
+# What is no padding mode of a picture, alone or for each axis, and what is said of it.
+UNKNOWN_PADDINGS = [
+    ("edge", ("padding_mode must be one of 'zeros', 'border', 'reflection', 'wrap'", "'edge'")),
+    (None, ("padding_mode must be one of", "None")),
+    (1, ("padding_mode must be one of", "1")),
+    (("wrap", "edge"), ("padding_mode must be one of", "'edge'")),
+    (["border", 2], ("padding_mode must be one of", "2")),
+    (("wrap",), ("padding_mode must be one name, or one for each of the 2", "('wrap',)")),
+    (("zeros",) * 3, ("padding_mode", "2 spatial axes", "('zeros', 'zeros', 'zeros')")),
+    ((), ("padding_mode", "one for each of the 2 spatial axes in array order", "()")),
+]
+
+
+def paddings(op: str, *arguments: Any, **options: Any) -> list[Wrong]:
+    return [
+        Wrong(
+            f"padding_mode {padding!r}",
+            op,
+            arguments,
+            ValueError,
+            says,
+            {"padding_mode": padding},
+            **options,
+        )
+        for padding, says in UNKNOWN_PADDINGS
+    ]
+
+
 def _sampling(op: str, points: str, torch_too: bool) -> list[Wrong]:
     def wrong(name, *rest, **keywords):
         return Wrong(name, op, *rest, **({"torch_too": torch_too} | keywords))
@@ -231,5 +259,8 @@ TABLE = [
     *_sampling("grid_sample", "grid", torch_too=True),
     *corners("grid_sample", IMAGE, GRID),
     *_sampling("remap", "positions", torch_too=False),
+    *paddings("grid_sample", IMAGE, GRID, torch_too=True),
+    *paddings("remap", IMAGE, GRID),
+    *paddings("splat", VALUES, POINTS, (4, 5)),
     *_SPLAT,
 ]
