@@ -205,7 +205,9 @@ def _flow(name: str, flow: Any) -> jax.Array:
 
 def _count(name: str, value: Any, least: int, most: int | None = None) -> int:
     try:
-        count = operator.index(None if isinstance(value, bool | jax.Array) else value)
+        if isinstance(value, bool | jax.Array):
+            raise TypeError
+        count = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {_checks.describe(value)}") from None
     if count < least or (most is not None and count > most):

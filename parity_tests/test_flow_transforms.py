@@ -1,6 +1,7 @@
-"""Flows under JAX's transformations: derivatives, what they keep, batching, export; bad input."""
+"""Flows under JAX's transformations: derivatives, what they keep, batching, export."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,4 +123,5 @@ def test_two_precisions_give_the_wider():
 
 def test_numpys_integers_are_steps():
     flow = np.zeros((2, 4, 5, 2), np.float32)
-    np.testing.assert_array_equal(jaxwarp.invert_flow(flow, steps=np.int64(3)), flow)
+    steps: Any = np.int64(3)
+    np.testing.assert_array_equal(jaxwarp.invert_flow(flow, steps=steps), flow)

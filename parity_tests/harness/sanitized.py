@@ -161,7 +161,10 @@ COORDINATES = st.sampled_from(("near", "bits", "far"))
 WINDOWS = st.sampled_from(("none", "within", "bits", "shared"))
 
 
-@settings(max_examples=2500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+NO_HEALTH_CHECKS: list[HealthCheck] = [*HealthCheck]  # pyright: ignore[reportAssignmentType]
+
+
+@settings(max_examples=2500, deadline=None, database=None, suppress_health_check=NO_HEALTH_CHECKS)
 @given(CALLS, SHAPES, COORDINATES, WINDOWS, st.booleans(), st.integers(0, 2**32 - 1))
 def anything(options, shape, coordinates, window, double, seed) -> None:
     """Any call at all."""
