@@ -33,9 +33,11 @@ _MAX_TERMS = 16
 
 
 def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
-    """Tell whether all sizes are known, and int32 numbers what is read or written."""
+    """Tell whether all sizes are known, none is 0, and int32 numbers what is read or written."""
     source = operands["values" if op == "splat" else "image"]
     if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):
+        return False
+    if 0 in (*source.shape, *operands["grid"].shape):
         return False
     if op != "splat":
         return math.prod(source.shape) < 2**31

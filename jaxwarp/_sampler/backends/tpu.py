@@ -36,7 +36,7 @@ def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
     if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):
         return False
     cut = _cut(spec.layout.channels(source.shape), spec)
-    filled = source.shape[0] > 0 and cut is not None
+    filled = 0 not in (*source.shape, *operands["grid"].shape) and cut is not None
     return filled and not ("window" in operands and any(axis.joined for axis in cut or ()))
 
 

@@ -97,16 +97,18 @@ template <class T> void mask_numbers(T* numbers, const Mask<T>* mask, int count)
   for (int i = 0; i < count; ++i) numbers[i] = masked_number(numbers[i], mask[i]);
 }
 
-// Calls f(channel, its runs) for every channel.
-template <class TileT, class T, class F>
-void for_each_plane(const TileT& tile, const Numbers<const T>& pixels, F f) {
-  Runs<TileT, T> runs;
-  for (int64_t c = 0; c < pixels.channels; ++c) {
-    read_runs(tile, pixels.plane(c), runs);
-    for (int r = 0; tile.masked && r < TileT::R; ++r) {
-      mask_numbers(runs[r], tile.mask[r], tile.count * TileT::K);
-    }
-    f(c, runs);
+template <class T> bool all_finite(const T* numbers, int count) {
+  int32_t odd = 0;
+  for (int i = 0; i < count; ++i) odd |= !(std::fabs(numbers[i]) <= std::numeric_limits<T>::max());
+  return odd == 0;
+}
+
+// Reads the runs of a channel.
+template <class TileT, class T>
+void read_plane(const TileT& tile, const T* plane, Runs<TileT, T>& runs) {
+  read_runs(tile, plane, runs);
+  for (int r = 0; tile.masked && r < TileT::R; ++r) {
+    mask_numbers(runs[r], tile.mask[r], tile.count * TileT::K);
   }
 }
 
@@ -198,16 +200,25 @@ template <class T, Mode mode, int N> struct Sample {
                   int64_t first, TileT& tile) {
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto out = points_of<T>(call, call.out, image, first);
-    const bool copies = mode == kNearest && !call.channels_last && builder.is_plain();
-    if (!copies) builder.weigh(image, first, tile);
+    if (mode == kNearest && !call.channels_last && builder.is_plain()) {
+      if (tile.shifted) builder.mask(tile);
+      return copy_planes(tile, pixels, out);
+    }
+    builder.weigh(image, first, tile);
     if (call.channels_last) {
-      rows(tile, pixels, out);
-    } else if (copies) {
-      copy_planes(tile, pixels, out);
-    } else {
-      for_each_plane(tile, pixels, [&](int64_t channel, const Runs<TileT, T>& runs) {
-        weigh_runs(tile, runs, out.plane(channel));
-      });
+      if (tile.shifted) builder.mask(tile);
+      return rows(tile, pixels, out);
+    }
+    Runs<TileT, T> runs;
+    for (int64_t c = 0; c < pixels.channels; ++c) {
+      read_plane(tile, pixels.plane(c), runs);
+      weigh_runs(tile, runs, out.plane(c));
+      // What weighs nothing has added nothing, or something that is not finite.
+      if (tile.shifted && !all_finite(out.plane(c), tile.count)) {
+        builder.mask(tile);
+        read_plane(tile, pixels.plane(c), runs);
+        weigh_runs(tile, runs, out.plane(c));
+      }
     }
   }
 
@@ -275,8 +286,14 @@ template <class T, Mode mode, int N> struct Splat {
     builder.weigh(image, first, tile);
     const auto values = points_of<const T>(call, call.values, image, first);
     const auto out = image_of<T>(call, sums, 0);
+    // A scale may be anything, so that even what weighs nothing may not be added.
+    const bool anything = call.channels_last || tile.odd_count || call.scale;
+    if (tile.shifted && anything) builder.mask(tile);
     if (call.channels_last) return rows(tile, values, out);
-    for (int64_t c = 0; c < values.channels; ++c) plane(tile, values.plane(c), out.plane(c));
+    for (int64_t c = 0; c < values.channels; ++c) {
+      if (tile.shifted && !all_finite(values.plane(c), tile.count)) builder.mask(tile);
+      plane(tile, values.plane(c), out.plane(c));
+    }
   }
 
   static void plane(const TileT& tile, const T* values, T* out) {
@@ -352,21 +369,39 @@ template <class T, Mode mode, int N> struct Correlate {
     const auto values = points_of<const T>(call, call.values, image, first);
     Dots dots;
     if (call.channels_last || call.channels == 0) {
+      if (tile.shifted) builder.mask(tile);
       for (int r = 0; r < R; ++r) {
         for (int i = 0; i < tile.count * K; ++i) dots[r][i] = 0;
       }
       rows(tile, pixels, values, &dots[0][0]);
     } else {
-      for_each_plane(tile, pixels, [&](int64_t channel, const Runs<TileT, T>& runs) {
-        if (channel == 0) {
-          dot_runs<true>(tile, runs, values.plane(channel), dots);
-        } else {
-          dot_runs<false>(tile, runs, values.plane(channel), dots);
-        }
-      });
+      dot_planes(tile, pixels, values, dots);
+      if (tile.shifted && !finite(tile, dots)) {
+        builder.mask(tile);
+        dot_planes(tile, pixels, values, dots);
+      }
     }
     T* out = static_cast<T*>(call.out) + (image * call.points + first) * call.terms;
     for (int m = 0; m < call.terms; ++m) weigh_dots(builder, m, tile, dots, out + m, call.terms);
+  }
+
+  static bool finite(const TileT& tile, const Dots& dots) {
+    bool all = true;
+    for (int r = 0; r < R; ++r) all = all && all_finite(dots[r], tile.count * K);
+    return all;
+  }
+
+  static void dot_planes(const TileT& tile, const Numbers<const T>& pixels,
+                         const Numbers<const T>& values, Dots& dots) {
+    Runs<TileT, T> runs;
+    for (int64_t c = 0; c < pixels.channels; ++c) {
+      read_plane(tile, pixels.plane(c), runs);
+      if (c == 0) {
+        dot_runs<true>(tile, runs, values.plane(c), dots);
+      } else {
+        dot_runs<false>(tile, runs, values.plane(c), dots);
+      }
+    }
   }
 
   template <bool begins>

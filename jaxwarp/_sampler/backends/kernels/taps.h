@@ -51,12 +51,15 @@ template <class T> struct Axis {
 };
 
 // The taps of some points. A point's K taps are next to each other wherever they can be: then the
-// lanes start, start + 1, ... hold them, shifted where the outer ones are beyond the image.
+// lanes start, start + 1, ... hold them, shifted where the outer ones are beyond the image. A lane
+// that is no tap weighs nothing; what it reads must be masked only where that is not finite.
 template <class T, int K, int P> struct AxisTaps {
   int32_t start[P];
   T weight[kMaxOrder + 1][K][P];  // of each lane, by the order of the derivative
   T slope[P];                     // of the position in the coordinate, if derivatives are asked for
-  bool masked;                    // some lane is no tap of its point, or outside
+  bool shifted;                   // some lane is no tap of its point:
+  int32_t shift[P];               // the lane of the first tap is as many to the left of `start`
+  bool masked;                    // some tap that weighs something is outside
   Mask<T> mask[K][P];             // all bits set for a tap inside; valid only if `masked`
   bool odd;                       // some point's taps are not next to each other:
   bool is_odd[P];                 // which; its lanes are then its taps, in their order,
@@ -200,15 +203,15 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
     const bool within = axis.first >= 0 && int64_t(axis.first) + axis.size <= axis.length;
     taps.scattered = axis.size < K || !within;
     taps.odd = taps.scattered || (shifted && moves_taps(mode, padding));
-    taps.masked = taps.scattered || (shifted && !moves_taps(mode, padding));
-    if (!taps.odd && !taps.masked) return;
+    taps.shifted = shifted && !taps.odd;
+    taps.masked = taps.scattered;
+    if (!taps.odd && !taps.shifted) return;
     T whole[P];
-    int32_t shift[P];
-    follow(g, count, axis, whole, shift);
+    follow(g, count, axis, whole, taps.shift);
     if (taps.odd) {
-      find_pixels(whole, shift, count, axis, taps);
+      find_pixels(whole, count, axis, taps);
     } else {
-      shift_lanes(shift, count, orders, taps);
+      shift_lanes(count, orders, taps);
     }
   }
 
@@ -284,15 +287,9 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
     }
   }
 
-  // Moves taps to the lanes where their pixels are, and masks the lanes that are left.
-  JAXWARP_ONCE static void shift_lanes(const int32_t* shift, int count, unsigned orders,
-                                       Taps& taps) {
-    for (int p = 0; p < count; ++p) {
-      for (int lane = 0; lane < K; ++lane) {
-        const int32_t k = lane - shift[p];
-        taps.mask[lane][p] = -Mask<T>((k >= 0) & (k < K));
-      }
-    }
+  // Moves weights to the lanes where their taps' pixels are.
+  JAXWARP_ONCE static void shift_lanes(int count, unsigned orders, Taps& taps) {
+    const int32_t* shift = taps.shift;
     for (int order = 0; order <= kMaxOrder; ++order) {
       if (!(orders >> order & 1)) continue;
       auto& weight = taps.weight[order];
@@ -310,11 +307,11 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
   }
 
   // Follows each tap by itself.
-  JAXWARP_ONCE static void find_pixels(const T* whole, const int32_t* shift, int count,
-                                       const Axis<T>& axis, Taps& taps) {
+  JAXWARP_ONCE static void find_pixels(const T* whole, int count, const Axis<T>& axis,
+                                       Taps& taps) {
     const Axis<T> local = axis;
     const bool all = taps.scattered;
-    for (int p = 0; p < count; ++p) taps.is_odd[p] = all || shift[p] != 0;
+    for (int p = 0; p < count; ++p) taps.is_odd[p] = all || taps.shift[p] != 0;
     for (int k = 0; k < K; ++k) {
       for (int p = 0; p < count; ++p) {
         const int32_t pixel = pixel_at<T, mode, padding>(whole[p], k + kLowest, local);

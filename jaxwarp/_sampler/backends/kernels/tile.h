@@ -33,7 +33,8 @@ template <class T, Mode mode, int N> struct Tile {
   int32_t row[R];                // the pixels from there to the other rows' runs
   T weight[R][P * K];            // the lanes of a run next to each other
   Mask<T> mask[R][P * K];        // valid only if `masked`
-  bool masked;                   // some lane of some point is outside
+  bool masked;                   // some lane of some point is outside, and `mask` says which
+  bool shifted;                  // some lane is outside, but weighs nothing; there is no mask yet
   bool scattered;                // every point is odd
   int odd_count;
   int32_t odd[P];                // which points
@@ -75,22 +76,36 @@ template <class T, Mode mode, int N> class TileBuilder {
       window = call_.window + (image * call_.windows + first / shared) * N * 2;
     }
     tile.count = count;
-    tile.masked = tile.scattered = false;
+    tile.masked = tile.scattered = tile.shifted = false;
     bool odd = false;
     for (int a = 0; a < N; ++a) {
       const Axis<T> axis(call_, a, window);
       find_taps<T, mode, N, P>(grid + (N - 1 - a), count, axis, orders_.along[a], tile.axis[a]);
       tile.masked |= tile.axis[a].masked;
+      tile.shifted |= tile.axis[a].shifted;
       tile.scattered |= tile.axis[a].scattered;
       odd |= tile.axis[a].odd;
     }
     tile.odd_count = 0;
-    for (int a = 0; a < N && tile.masked; ++a) {
-      if (!tile.axis[a].masked) unmask(tile.axis[a], count);
-    }
     if (odd) list_odd(tile);
     if (!tile.scattered) find_starts(tile);
-    if (tile.masked) find_masks(tile);
+    if (tile.masked) mask(tile);
+  }
+
+  // Finds which lanes are outside.
+  JAXWARP_ONCE void mask(TileT& tile) const {
+    for (int a = 0; a < N; ++a) {
+      auto& axis = tile.axis[a];
+      for (int k = 0; k < K && !axis.masked; ++k) {
+        for (int p = 0; p < tile.count; ++p) {
+          const int32_t tap = axis.shifted ? k - axis.shift[p] : k;
+          axis.mask[k][p] = -Mask<T>((tap >= 0) & (tap < K));
+        }
+      }
+    }
+    find_masks(tile);
+    tile.masked = true;
+    tile.shifted = false;
   }
 
   // Computes each neighbour's weight: of the terms together, scaled.
@@ -193,12 +208,6 @@ template <class T, Mode mode, int N> class TileBuilder {
       int32_t start = tile.axis[N - 1].start[p];
       for (int a = 0; a < N - 1; ++a) start += tile.axis[a].start[p] * strides[a];
       tile.start[p] = start;
-    }
-  }
-
-  static void unmask(AxisTaps<T, K, P>& axis, int count) {
-    for (int k = 0; k < K; ++k) {
-      for (int p = 0; p < count; ++p) axis.mask[k][p] = ~Mask<T>(0);
     }
   }
 
