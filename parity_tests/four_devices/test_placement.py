@@ -70,7 +70,7 @@ def test_images_over_one_axis_and_rows_over_another(mesh, form):
 def test_the_kernels_are_called_by_each_device(mesh):
     operands = place(mesh, arrays(4, 3, (24, 20)), *[P(("images", "rows"))] * 3)
     compiled = jax.jit(with_gradients(sampler("bilinear"))).lower(*operands).compile()
-    text = compiled.as_text()
+    text = compiled.as_text() or ""
     assert text.count('custom_call_target="jaxwarp_run"') == 3
     assert "f32[1,3,24,20]" in text  # one device's part
 
