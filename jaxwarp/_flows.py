@@ -139,7 +139,8 @@ def integrate_velocity(
 
     Returns:
         The flow, displacements in pixels (N, *spatial, n), in the velocity's dtype, but at
-        least float32. A backward pass keeps one flow for each step.
+        least float32. What is not finite stays so. A backward pass keeps one flow for each
+        step.
 
     Raises:
         TypeError: velocity is not a floating-point array; steps is not an integer.

@@ -280,7 +280,9 @@ def load_state_dict(
         kind = type(state_dict).__name__
         raise TypeError(f"state_dict must map names to weights, got {kind}{hint}")
     weights = {key: _weight(value) for key, value in state_dict.items()}
-    keys = _torch_weights.load(module, weights, flattened or {}, rename or {}, strict)
+    *keys, doubts = _torch_weights.load(module, weights, flattened or {}, rename or {}, strict)
+    for doubt in doubts:
+        _checks.warn(f"load_state_dict: {doubt}")
     return IncompatibleKeys(*keys)
 
 

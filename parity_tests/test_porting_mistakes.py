@@ -209,6 +209,7 @@ class Port(nnx.Module):
         approximate=(False, False),
         drops=False,
         transposes=False,
+        channels_first=False,
         detach=lambda x: x,
     ):
         rngs = nnx.Rngs(0)
@@ -221,11 +222,14 @@ class Port(nnx.Module):
         self.last = nnx.LayerNorm(6, epsilon=last_epsilon, rngs=rngs)
         self.approximate, self.detach = approximate, detach
         self.drops, self.transposes = drops, transposes
+        self.channels_first = channels_first
 
     def __call__(self, x):
         first, second = self.approximate
         x = nnx.gelu(self.norm(self.conv1(x)), approximate=first)
-        x = self.fc1(self.conv2(x).reshape(len(x), -1))
+        x = self.conv2(x)
+        x = jnp.moveaxis(x, -1, 1) if self.channels_first else x
+        x = self.fc1(x.reshape(len(x), -1))
         x = nnx.gelu(self.detach(x), approximate=second)
         x = self.drop(x, deterministic=False) if self.drops else self.drop(x)
         x = x @ self.fc2.kernel[...].T + self.fc2.bias[...] if self.transposes else self.fc2(x)
@@ -328,3 +332,13 @@ def test_a_mistake_in_a_module_is_named(name):
         compare(modes, mistake, FLATTENED if mistake else None)
     for message in messages:
         error.match(message)
+
+
+def test_where_no_convention_explains_it_the_doubt_about_a_flatten_is_said():
+    message = r"\n  perhaps: 'fc1' takes 36 columns after 4 channels: .*\(4, H, W\).* H \* W = 9"
+    with pytest.raises(AssertionError, match=message):
+        compare(EVALUATION, {"detach": lambda x: 2 * x})
+
+
+def test_a_doubt_that_the_comparison_settles_is_not_said():
+    compare(EVALUATION, {"channels_first": True})

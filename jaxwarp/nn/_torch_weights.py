@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxwarp import _checks
 from jaxwarp.nn import _flattens, _torch_attention
 from jaxwarp.nn._buffer import Buffer
 
@@ -51,8 +50,11 @@ def load(
     flattened: _flattens.Shapes,
     rename: Mapping[str, str],
     strict: bool,
-) -> tuple[list[str], list[str]]:
-    """Copy torch's weights into ``module``; see `jaxwarp.interop.load_state_dict`."""
+) -> tuple[list[str], list[str], list[str]]:
+    """Copy torch's weights into ``module``; see `jaxwarp.interop.load_state_dict`.
+
+    Returns the keys that are missing, those left over, and what is doubtful, in sentences.
+    """
     slots = dict(_slots(module))
     weights, misfits = _torch_attention.unpacked(slots, weights, lambda key: _renamed(key, rename))
     names = {key: _renamed(key, rename) for key in weights if not key.endswith(_NOT_LOADED)}
@@ -86,9 +88,7 @@ def load(
         raise ValueError(f"state_dict does not fit the module:\n  {listed}")
     for slot, key in fits:
         slot.fill(weights[key])
-    for sentence in _flattens.unsaid(module, layers, flattened):
-        _checks.warn(f"load_state_dict: {sentence}")
-    return missing, left_over
+    return missing, left_over, list(_flattens.unsaid(module, layers, flattened))
 
 
 def _slots(module: nnx.Module) -> Iterator[tuple[str, _Slot]]:

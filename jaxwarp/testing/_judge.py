@@ -65,8 +65,12 @@ def compare(
     operands: Operands,
     wanted: Wanted,
     layer: Callable[[], str] = lambda: "",
+    doubts: Sequence[str] = (),
 ) -> list[Row]:
-    """Compare all that is wanted; ``layer`` names the layer where a difference begins."""
+    """Compare all that is wanted.
+
+    ``layer`` names the layer where a difference begins; ``doubts`` are what might explain it.
+    """
     dtype = _precision(operands)
     values = _torch_side.values(theirs, operands)
     _refuse_random(values, _torch_side.values(theirs, operands))
@@ -85,7 +89,7 @@ def compare(
             raise AssertionError(f"{name}, {dtype}: {error}") from error
         complaints = judged.complaints(wanted.equal_nan)
         if complaints:
-            hints = list(_hints(ours, theirs, question, judged, complaints, layer))
+            hints = list(_hints(ours, theirs, question, judged, complaints, layer, doubts))
             raise AssertionError(_message(f"{name}, {dtype}", judged, complaints, hints))
         rows += _rows(judged, dtype)
     return rows
@@ -180,18 +184,21 @@ def _rows(judged: Judged, dtype: str) -> list[Row]:
     return rows
 
 
-def _hints(ours, theirs, question, judged: Judged, complaints, layer) -> Iterator[str]:
+def _hints(ours, theirs, question, judged: Judged, complaints, layer, doubts) -> Iterator[str]:
     try:
         yield layer()
-        yield from _likely(ours, theirs, question, judged, complaints)
+        yield from _likely(ours, theirs, question, judged, complaints, doubts)
     except Exception as error:  # looking for the reason must not hide the difference
+        yield from doubts
         yield f"no more is known: {type(error).__name__}: {error}"
 
 
-def _likely(ours, theirs, question, judged: Judged, complaints) -> Iterator[str]:
+def _likely(ours, theirs, question, judged: Judged, complaints, doubts) -> Iterator[str]:
     symptoms = symptoms_of(ours, question, complaints)
+    found: list[str] = []
     if judged.way != "vmap" and RANDOM not in symptoms:  # torch cannot draw the same numbers
-        yield from suspects_of(theirs, question, judged, complaints)
+        found += suspects_of(theirs, question, judged, complaints)
+    yield from found or doubts
     yield from symptoms.values()
 
 

@@ -28,7 +28,7 @@ class Port(NamedTuple):
     ours: Any
     theirs: Any
     rename: Mapping[str, str]
-    flattened: Mapping[str, Sequence[int]]
+    flattened: Mapping[str, Sequence[int] | None]
     in_layouts: Any
     out_layouts: Any
     inputs: tuple[Any, ...]
@@ -42,12 +42,13 @@ class Training(NamedTuple):
 
 
 class _Ported(NamedTuple):
-    """Copies of both modules with torch's weights."""
+    """Copies of both modules with torch's weights, and what was doubtful about those."""
 
     ours: Any
     theirs: torch.nn.Module
     state: Mapping[str, np.ndarray]
     translation: Translation
+    doubts: Sequence[str]
 
 
 class _Pair(NamedTuple):
@@ -57,6 +58,7 @@ class _Pair(NamedTuple):
     theirs: TheirModule
     operands: tuple[Any, ...]
     names: tuple[str, ...]
+    doubts: Sequence[str]
 
     def prepared(self, dtype: Any) -> _operands.Operands:
         """Flatten the operands; buffers are not differentiated."""
@@ -103,6 +105,7 @@ def _compare(pair: _Pair, mode: str, dtype: str, wanted: Wanted, name: str):
         operands,
         wanted,
         lambda: first_different(pair.ours, pair.theirs, operands),
+        pair.doubts,
     )
     return [row._replace(what=f"{mode}: {row.what.removesuffix(', jit')}") for row in rows]
 
@@ -140,16 +143,15 @@ def _ported(port: Port, dtype: str) -> _Ported:
     """Copy both modules, with torch's weights in both."""
     theirs = copy.deepcopy(port.theirs).to(_TORCH[dtype])
     state = {k: _numpy(x) for k, x in theirs.state_dict().items()}
-    ours, index = ported(port.ours, state, port.rename, port.flattened, jnp.dtype(dtype))
+    ours, index, doubts = ported(port.ours, state, port.rename, port.flattened, jnp.dtype(dtype))
     names = ("", "", *(f"input {i}" for i in range(len(port.inputs))))
-    return _Ported(
-        ours, theirs, state, Translation({k: x.shape for k, x in state.items()}, index, names)
-    )
+    translation = Translation({k: x.shape for k, x in state.items()}, index, names)
+    return _Ported(ours, theirs, state, translation, doubts)
 
 
 def _pair(port: Port, both: _Ported, mode: str) -> _Pair:
     """Take both modules apart into functions, in one mode."""
-    ours, theirs, state, translation = both
+    ours, theirs, state, translation, doubts = both
     theirs.train(mode == "training")
     ours.train() if mode == "training" else ours.eval()
     ours.set_attributes(deterministic=True, raise_if_not_found=False)  # dropout
@@ -167,6 +169,7 @@ def _pair(port: Port, both: _Ported, mode: str) -> _Pair:
             *port.inputs,
         ),
         translation.names,
+        doubts,
     )
 
 

@@ -84,7 +84,7 @@ def assert_module_parity(
     theirs: torch.nn.Module,
     *inputs: Any,
     rename: Mapping[str, str] | None = None,
-    flattened: Mapping[str, Sequence[int]] | None = None,
+    flattened: Mapping[str, Sequence[int] | None] | None = None,
     steps: int = 0,
     rate: float = 0.01,
     in_layouts: Sequence[str | None] | str | None = None,
@@ -112,7 +112,8 @@ def assert_module_parity(
         theirs: The torch module.
         inputs: NumPy arrays or trees of them, in torch's layout; floating ones are cast.
         rename: As in ``load_state_dict``.
-        flattened: As in ``load_state_dict``.
+        flattened: As in ``load_state_dict``. If it lacks a layer there is no warning: where the
+            two differ and nothing likelier is found, the message says so.
         steps: So many steps of plain gradient descent are taken on both sides, towards random
             outputs at the least mean square; their losses are compared. Needs "training".
         rate: The step size of that.

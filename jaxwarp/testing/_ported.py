@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxwarp.interop import load_state_dict
+from jaxwarp.nn import _torch_weights
 from jaxwarp.testing import _operands
 from jaxwarp.testing._layouts import Layout, to_ours, to_theirs
 from jaxwarp.testing._operands import is_float
@@ -105,14 +105,22 @@ def ported(
     module: nnx.Module,
     state_dict: Arrays,
     rename: Mapping[str, str],
-    flattened: Mapping[str, Sequence[int]],
+    flattened: Mapping[str, Sequence[int] | None],
     dtype: Any,
-) -> tuple[nnx.Module, dict[str, np.ndarray]]:
-    """Copy a module, cast it and load torch's weights; number its entries as torch's are."""
-    loads = {"rename": rename, "flattened": flattened}
+) -> tuple[nnx.Module, dict[str, np.ndarray], list[str]]:
+    """Copy a module, cast it and load torch's weights; number its entries as torch's are.
+
+    What `load_state_dict` would warn of is returned: a comparison can tell whether it matters.
+    """
     ours = cast(module, dtype)
-    load_state_dict(ours, state_dict, **loads)
-    return ours, _index(ours, state_dict, loads)
+    doubts = _load(ours, state_dict, rename, flattened)
+    return ours, _index(ours, state_dict, rename, flattened), doubts
+
+
+def _load(module: Any, state_dict: Arrays, rename: Any, flattened: Any) -> list[str]:
+    weights = {name: jnp.asarray(x) for name, x in state_dict.items()}
+    doubts = _torch_weights.load(module, weights, flattened, rename, strict=True)[-1]
+    return [f"perhaps: {doubt}" for doubt in doubts]
 
 
 def cast(module: nnx.Module, dtype: Any) -> nnx.Module:
@@ -141,7 +149,7 @@ def _dtypes(layer: Any) -> set[Any]:
     return {x.get_value().dtype for x in own if hasattr(x.get_value(), "dtype")}
 
 
-def _index(module: Any, state_dict: Arrays, loads: Any) -> dict[str, np.ndarray]:
+def _index(module: Any, state_dict: Arrays, rename: Any, flattened: Any) -> dict[str, np.ndarray]:
     """Return for each floating variable that is loaded the numbers of its entries in torch."""
     first = np.cumsum([0, *(x.size for x in state_dict.values())])
     with jax.enable_x64(True):  # float64 counts exactly
@@ -152,7 +160,7 @@ def _index(module: Any, state_dict: Arrays, loads: Any) -> dict[str, np.ndarray]
                 name: np.asarray(np.arange(at, at + x.size).reshape(x.shape) + shift)
                 for (name, x), at in zip(state_dict.items(), first, strict=False)
             }
-            load_state_dict(wide, numbers, **loads)
+            _load(wide, numbers, rename, flattened)
             found.append({k: np.asarray(v.get_value()) for k, v in variables(wide)})
     one, two = found
     # What was not loaded did not change.

@@ -159,12 +159,10 @@ SHAPES = st.tuples(
 )
 COORDINATES = st.sampled_from(("near", "bits", "far"))
 WINDOWS = st.sampled_from(("none", "within", "bits", "shared"))
+SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 
 
-NO_HEALTH_CHECKS: list[HealthCheck] = [*HealthCheck]  # pyright: ignore[reportAssignmentType]
-
-
-@settings(max_examples=2500, deadline=None, database=None, suppress_health_check=NO_HEALTH_CHECKS)
+@settings(max_examples=2500, deadline=None, database=None, suppress_health_check=SLOW)
 @given(CALLS, SHAPES, COORDINATES, WINDOWS, st.booleans(), st.integers(0, 2**32 - 1))
 def anything(options, shape, coordinates, window, double, seed) -> None:
     """Any call at all."""
