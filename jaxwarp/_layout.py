@@ -50,7 +50,8 @@ class Layout(NamedTuple):
         """
         other = Layout(not self.channels_last)
         spatial, few = other.spatial(shape), other.channels(shape)
-        if not all(isinstance(d, int) for d in shape) or not self._could_be_swapped(spatial):
+        pictures = len(spatial) == 2 or (len(spatial) == 3 and not self.channels_last)
+        if not pictures or not all(isinstance(d, int) for d in shape):
             return None
         if min(spatial) < 16 or not (few in (3, 4) or (few == 1 and len(set(spatial)) == 1)):
             return None
@@ -59,9 +60,6 @@ class Layout(NamedTuple):
             f"read as {self.describe()}, it has {self.channels(shape)} channels of {pixels}"
             f" pixels; for {other.describe()} pass channel_axis={other.channel_axis}"
         )
-
-    def _could_be_swapped(self, spatial: Sequence[Any]) -> bool:
-        return len(spatial) == 2 or (len(spatial) == 3 and not self.channels_last)
 
     def channels_to_end(self, x: jax.Array) -> jax.Array:
         """Move the channels of an array in this layout behind its other axes."""
