@@ -10,13 +10,14 @@ import pytest
 
 import jaxwarp
 
-IMAGE = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 7, 6)))
-GRID = jnp.asarray(np.random.default_rng(1).uniform(-0.9, 0.9, (2, 5, 4, 2)))
-POINTS = jnp.asarray(np.random.default_rng(2).uniform(-1, 1, (2, 6, 2)))
-BOXES = jnp.array([[0, 0, 4, 5], [1, 2, 6, 7]])
-WHERE = jnp.array([0, 1])
-THETA = jnp.tile(jnp.array([[0.9, 0.1, 0.0], [-0.1, 0.8, 0.1]]), (2, 1, 1))
-FLOW = 0.1 * jnp.sin(jnp.arange(2 * 7 * 6 * 2.0)).reshape(2, 7, 6, 2)
+# NumPy's: they are float64 in a test, which JAX's, made here, would not be.
+IMAGE = np.random.default_rng(0).normal(size=(2, 3, 7, 6))
+GRID = np.random.default_rng(1).uniform(-0.9, 0.9, (2, 5, 4, 2))
+POINTS = np.random.default_rng(2).uniform(-1, 1, (2, 6, 2))
+BOXES = np.array([[0, 0, 4, 5], [1, 2, 6, 7]])
+WHERE = np.array([0, 1])
+THETA = np.tile(np.array([[0.9, 0.1, 0.0], [-0.1, 0.8, 0.1]]), (2, 1, 1))
+FLOW = 0.1 * np.sin(np.arange(2 * 7 * 6 * 2.0)).reshape(2, 7, 6, 2)
 
 # Each of one differentiable operand.
 OPERATIONS = {
@@ -24,7 +25,7 @@ OPERATIONS = {
     "its grid": (lambda g: jaxwarp.grid_sample(IMAGE, g, "bicubic", "border"), GRID),
     "remap": (lambda x: jaxwarp.remap(x, 3 * GRID + 3, "bicubic", "wrap"), IMAGE),
     "splat": (lambda v: jaxwarp.splat(v, GRID, (7, 6)), IMAGE[:, :, :5, :4]),
-    "warp_flow": (lambda f: jaxwarp.warp_flow(IMAGE, f), jnp.moveaxis(FLOW, -1, 1)),
+    "warp_flow": (lambda f: jaxwarp.warp_flow(IMAGE, f), np.moveaxis(FLOW, -1, 1)),
     "compose_flow": (lambda f: jaxwarp.compose_flow(f, FLOW), FLOW),
     "integrate_velocity": (partial(jaxwarp.integrate_velocity, steps=2), FLOW),
     "tps_grid": (lambda s: jaxwarp.tps_grid(POINTS, s, (2, 3, 4, 5)), POINTS + 0.1),
@@ -69,7 +70,7 @@ def test_with_checks_for_nan_infinity_and_leaks(name, expected):
 
 def test_a_nan_is_found():
     with jax.debug_nans(True), pytest.raises(FloatingPointError, match="nan"):
-        jaxwarp.grid_sample(IMAGE.at[0, 0].set(jnp.nan), GRID).block_until_ready()
+        jaxwarp.grid_sample(jnp.asarray(IMAGE).at[0, 0].set(jnp.nan), GRID).block_until_ready()
 
 
 def test_several_threads_at_once(expected):
@@ -81,10 +82,11 @@ def test_several_threads_at_once(expected):
     outcomes = []
 
     def work():
-        for _ in range(20):
-            in_flight = [sample(large, grid) for _ in range(4)]
-            outcomes.append(program(x))
-            jax.block_until_ready(in_flight)
+        with jax.enable_x64(True):  # what is set is set for one thread
+            for _ in range(20):
+                in_flight = [sample(large, grid) for _ in range(4)]
+                outcomes.append(program(x))
+                jax.block_until_ready(in_flight)
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
     for thread in threads:
