@@ -157,15 +157,22 @@ def _grid_tangent(op: str, spec: SampleSpec, operands: dict[str, Any], tangent: 
     if not steps:
         return []
     raised = spec._replace(orders=tuple(step.order for step in steps))
-    moves = jnp.stack([tangent[..., step.coordinate] for step in steps], axis=-1)
+    moves = _pick(tangent, [step.coordinate for step in steps])
     if op == "correlate":
         slopes = _bind(op, raised, operands) * moves
         which = jnp.asarray([step.term for step in steps])
         zeros = jnp.zeros((*slopes.shape[:-1], len(spec.orders)), slopes.dtype)
         return [zeros.at[..., which].add(slopes)]
     if "scale" in operands:
-        moves = moves * jnp.stack([operands["scale"][..., s.term] for s in steps], axis=-1)
+        moves = moves * _pick(operands["scale"], [step.term for step in steps])
     return [_bind(op, raised, operands | {"scale": moves})]
+
+
+def _pick(x: jax.Array, which: list[int]) -> jax.Array:
+    """Take entries of the last axis; all of them in their order are the array itself."""
+    if which == list(range(x.shape[-1])):
+        return x
+    return jnp.stack([x[..., i] for i in which], axis=-1)
 
 
 # The transpose of (op) in (operand): the operation, and what the cotangent is to it.
