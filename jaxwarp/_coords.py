@@ -32,14 +32,15 @@ def xyz_order(per_axis: Sequence[_T]) -> tuple[_T, ...]:
     return tuple(per_axis)[::-1]
 
 
-# Which columns of a box (..., 4) are (first y, first x, last y, last x).
-BOX_FORMATS = {"xyxy": (1, 0, 3, 2), "yxyx": (0, 1, 2, 3)}
+# In which direction the ends of a box are read for their (y, x).
+BOX_FORMATS = {"xyxy": -1, "yxyx": 1}
 
 
 def box_ends(boxes: _A, box_format: str) -> tuple[_A, _A]:
     """Return where boxes (..., 4) begin and where they end, (..., 2) each, in array order."""
-    ordered = boxes[..., np.asarray(BOX_FORMATS[box_format])]
-    return ordered[..., :2], ordered[..., 2:]
+    # Slices, for they have slices as transposes; picked columns would be scattered.
+    ends = boxes.reshape(*boxes.shape[:-1], 2, 2)[..., :: BOX_FORMATS[box_format]]
+    return ends[..., 0, :], ends[..., 1, :]
 
 
 def coordinate_dtype(*dtypes: DTypeLike) -> Any:

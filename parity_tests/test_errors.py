@@ -19,8 +19,8 @@ from parity_tests.harness.wrong_calls import TABLE, Wrong, must_fail
 from parity_tests.harness.wrong_calls.grids import SIZE, THETA
 from parity_tests.harness.wrong_calls.sampling import GRID, IMAGE
 
-# What checks no arguments: data, and what only the environment could be wrong for.
-WITHOUT_CHECKS = {"ThinPlateSpline", "nn.Buffer", "nn.Transform", "nn.Warped", "backend_of"}
+# What checks no arguments: data.
+WITHOUT_CHECKS = {"ThinPlateSpline", "nn.Buffer", "nn.Transform", "nn.Warped"}
 
 
 def public_names() -> set[str]:

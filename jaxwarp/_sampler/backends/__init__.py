@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from jaxwarp import _checks
 from jaxwarp._sampler.backends import cpu, gpu, portable, tpu
 from jaxwarp._sampler.spec import SampleSpec
 
@@ -53,14 +54,15 @@ def backend_of(platform: str = "cpu") -> str:
         platforms use that one ("portable" turns the kernels off).
 
     Raises:
-        ValueError: JAXWARP_BACKEND names no backend.
+        ValueError: The platform is none of these, or JAXWARP_BACKEND names no backend.
 
     Example:
         >>> import jaxwarp
         >>> jaxwarp.backend_of("cuda")
         'gpu'
     """
-    name = _from_environment() or _OF_PLATFORM.get(platform, "portable")
+    own = _OF_PLATFORM[_checks.choice("platform", platform, _OF_PLATFORM)]
+    name = _from_environment() or own
     if name != "cpu":
         return name if _from_environment() is None else f"{name} ({_VARIABLE})"
     reason = cpu.why_not()

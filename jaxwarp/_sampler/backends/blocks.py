@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp._sampler import rules
 from jaxwarp._sampler.neighbours import AxisTap, Neighbour, Points, fold_neighbours, taps_of_axis
 from jaxwarp._sampler.spec import SampleSpec
 
@@ -82,7 +81,7 @@ class Cut(tuple[AxisCut, ...]):
 
 def cut_of(spec: SampleSpec, axes: int) -> Cut:
     """Cut so many of the last axes so that a block holds all neighbours."""
-    taps, first = rules.count(spec.rule), len(spec.spatial) - axes
+    taps, first = spec.rule.taps, len(spec.spatial) - axes
     return Cut(
         AxisCut(length, taps, joined=taps > 1 and spec.along(first + axis).padding_mode == "wrap")
         for axis, length in enumerate(spec.spatial[first:])

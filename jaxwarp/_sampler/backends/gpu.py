@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp._sampler import rules
 from jaxwarp._sampler.backends import portable
 from jaxwarp._sampler.backends.blocks import AxisCut, Block, Cut, cut_of, fold_blocks, merge
 from jaxwarp._sampler.backends.portable import Reader
@@ -103,8 +102,7 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
 
 def _cut(spec: SampleSpec) -> Cut:
     """Cut the image so that a block is one vector."""
-    taps = rules.count(spec.rule)
-    if taps == 1:
+    if spec.rule.taps == 1:
         return Cut([AxisCut(spec.spatial[-1], _VECTOR, _VECTOR)])
     cut = cut_of(spec, 1)
     if cut.area < _VECTOR and len(spec.spatial) > 1:
