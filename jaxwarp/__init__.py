@@ -13,7 +13,7 @@ from jaxwarp._grids import affine_grid, flow_grid, homography_grid
 from jaxwarp._matrices import affine_matrix, compose_affine, invert_affine, theta_from_pixels
 from jaxwarp._patches import crop_and_resize, paste, patch_affine
 from jaxwarp._sample import grid_sample, remap, splat
-from jaxwarp._sampler import backend_of
+from jaxwarp._sampler.backends import backend_of
 from jaxwarp._spline.operator import ThinPlateOperator
 from jaxwarp._spline.spline import ThinPlateSpline
 from jaxwarp._spline_geometry import bending_energy, tps_invert, tps_jacobian_determinant

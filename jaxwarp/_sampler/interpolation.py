@@ -9,13 +9,21 @@ from jax import lax
 
 
 class Kernel(NamedTuple):
-    """An interpolation mode: taps at ``anchor(p) + offsets``, weights from p - anchor."""
+    """An interpolation mode: taps at ``anchor(p) + offsets``, weights from p - anchor.
+
+    Derivatives of the weights above ``degree`` are zero everywhere.
+    """
 
     anchor: Callable[[jax.Array], jax.Array]
     offsets: tuple[int, ...]
     weights: Callable[[jax.Array], tuple[jax.Array, ...]]
     degree: int
     pads_taps: bool
+
+    @property
+    def taps(self) -> int:
+        """How many pixels a position reads."""
+        return len(self.offsets)
 
 
 def _round_half_even(p: jax.Array) -> jax.Array:

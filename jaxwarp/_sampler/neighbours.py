@@ -127,7 +127,7 @@ def _neighbour(taps: Sequence[AxisTap], spec: SampleSpec) -> Neighbour:
 
 
 def _looped_axes(spec: SampleSpec) -> int:
-    axes, taps_each = len(spec.spatial), spec.rule.taps
+    axes, taps_each = len(spec.spatial), spec.kernel.taps
     if taps_each**axes <= _MAX_WRITTEN_OUT:
         return 0
     return next(k for k in range(axes) if taps_each ** (axes - k) <= _MAX_IN_LOOP)
@@ -141,7 +141,7 @@ def fold_neighbours(
     The neighbours along the last axes are unrolled; those of the axes before, if there are
     too many, take turns in a loop.
     """
-    axes, taps_each, looped = len(spec.spatial), spec.rule.taps, _looped_axes(spec)
+    axes, taps_each, looped = len(spec.spatial), spec.kernel.taps, _looped_axes(spec)
 
     def visit_rest(carry: _T, points: Points, chosen: tuple[AxisTap, ...]) -> _T:
         rest = [taps_of_axis(axis, points, spec) for axis in range(looped, axes)]

@@ -21,8 +21,8 @@ as scale. So the set is closed under differentiation: forward, reverse and any
 mixture follow, and what lies between a forward and a backward pass is only the
 operands themselves (the image and the grid), never gathered pixels.
 
-All three are one JAX primitive that differs in ``missing``. What they compute is
-in `backends`; here stands only what JAX needs to know about them.
+All three are one JAX primitive, `sample_p`, that differs in ``op``. Here stands what JAX must
+know about them whatever computes them; `backends` does, and lowers the primitive.
 """
 
 from collections.abc import Sequence
@@ -32,10 +32,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
-from jaxwarp._sampler import placement
-from jaxwarp._sampler.backends import choose, portable
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import let_compiler_place, vary_alike
 
@@ -92,34 +90,6 @@ def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) ->
     (out,) = jax.make_jaxpr(stand_in)(*avals).out_avals
     return out
 
-
-def _lower(
-    ctx: mlir.LoweringRuleContext,
-    *args: Any,
-    platform: str | None = None,
-    op: str,
-    spec: SampleSpec,
-    names: tuple[str, ...],
-) -> Any:
-    """Let a backend compute it: the platform's own, unless the program is for any platform."""
-    avals: Any = dict(zip(names, ctx.avals_in, strict=True))
-    alone = placement.runs_by_itself(ctx)
-    exported = ctx.module_context.lowering_parameters.for_export
-    own = not exported and (alone or placement.can_be_cut(ctx))
-    backend = choose(platform if own else None, op, avals, spec)
-
-    def compute(*args: Any) -> jax.Array:
-        return getattr(backend, op)(dict(zip(names, args, strict=True)), spec)
-
-    if own and not alone and backend is not portable:
-        compute = placement.cut(compute, op, avals, spec)
-    return mlir.lower_fun(compute, multiple_results=False)(ctx, *args)
-
-
-mlir.register_lowering(sample_p, _lower)
-for _platform in ("cpu", "cuda", "rocm", "tpu"):
-    mlir.register_lowering(sample_p, partial(_lower, platform=_platform), platform=_platform)
-placement.wants_devices(sample_p)
 
 _jitted = jax.jit(sample_p.bind, static_argnames=("op", "spec", "names"))
 

@@ -1,10 +1,6 @@
-"""Rules: how a call turns coordinates into taps, and what a user may ask for."""
+"""Rules: what a user may ask for of how coordinates turn into taps."""
 
-from typing import Any, NamedTuple
-
-from jaxwarp import _checks
-from jaxwarp._sampler.interpolation import KERNELS
-from jaxwarp._sampler.padding import PADDINGS
+from typing import NamedTuple
 
 # One name for all axes, or one for each.
 PaddingMode = str | tuple[str, ...]
@@ -20,16 +16,6 @@ class Rule(NamedTuple):
     padding_mode: PaddingMode
     align_corners: bool
     normalized: bool = True
-
-    @property
-    def degree(self) -> int:
-        """The highest derivative of the weights that is not zero everywhere."""
-        return KERNELS[self.mode].degree
-
-    @property
-    def taps(self) -> int:
-        """How many pixels a position reads along an axis."""
-        return len(KERNELS[self.mode].offsets)
 
     def padding_modes(self, axes: int) -> tuple[str, ...]:
         """Return the padding mode of each of so many axes, or raise if there are others."""
@@ -51,19 +37,3 @@ class AxisRule(NamedTuple):
     padding_mode: str
     align_corners: bool
     normalized: bool
-
-
-def checked_rule(mode: Any, padding_mode: Any, align_corners: Any, normalized: bool) -> Rule:
-    """Return the rule that a user's arguments ask for, or raise."""
-    return Rule(
-        _checks.choice("mode", mode, KERNELS),
-        _checked_paddings(padding_mode),
-        _checks.flag("align_corners", align_corners),
-        normalized,
-    )
-
-
-def _checked_paddings(padding_mode: Any) -> PaddingMode:
-    if isinstance(padding_mode, tuple | list):
-        return tuple(_checks.choice("padding_mode", mode, PADDINGS) for mode in padding_mode)
-    return _checks.choice("padding_mode", padding_mode, PADDINGS)

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from jaxwarp import _coords
 from jaxwarp._layout import Layout
+from jaxwarp._sampler.interpolation import KERNELS, Kernel
 from jaxwarp._sampler.rules import AxisRule, Rule
 
 
@@ -52,6 +53,11 @@ class SampleSpec(NamedTuple):
         rule.padding_modes(len(spatial))
         return cls(rule, layout, spatial, jnp.dtype(dtype), ((0,) * len(spatial),))
 
+    @property
+    def kernel(self) -> Kernel:
+        """How the pixels around a position are weighed, along every axis."""
+        return KERNELS[self.rule.mode]
+
     def along(self, axis: int) -> AxisRule:
         """Return the rule along one axis, in array order."""
         mode, _, align_corners, normalized = self.rule
@@ -82,5 +88,5 @@ class SampleSpec(NamedTuple):
             Step(term, coordinate, (*order[:axis], order[axis] + 1, *order[axis + 1 :]))
             for term, order in enumerate(self.orders)
             for coordinate, axis in enumerate(_coords.xyz_order(range(n)))
-            if order[axis] < self.rule.degree
+            if order[axis] < self.kernel.degree
         ]

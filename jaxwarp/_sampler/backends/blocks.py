@@ -81,7 +81,7 @@ class Cut(tuple[AxisCut, ...]):
 
 def cut_of(spec: SampleSpec, axes: int) -> Cut:
     """Cut so many of the last axes so that a block holds all neighbours."""
-    taps, first = spec.rule.taps, len(spec.spatial) - axes
+    taps, first = spec.kernel.taps, len(spec.spatial) - axes
     return Cut(
         AxisCut(length, taps, joined=taps > 1 and spec.along(first + axis).padding_mode == "wrap")
         for axis, length in enumerate(spec.spatial[first:])

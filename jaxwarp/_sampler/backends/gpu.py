@@ -102,7 +102,7 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
 
 def _cut(spec: SampleSpec) -> Cut:
     """Cut the image so that a block is one vector."""
-    if spec.rule.taps == 1:
+    if spec.kernel.taps == 1:
         return Cut([AxisCut(spec.spatial[-1], _VECTOR, _VECTOR)])
     cut = cut_of(spec, 1)
     if cut.area < _VECTOR and len(spec.spatial) > 1:
