@@ -1,6 +1,7 @@
 """Differentiable image warping for JAX: affine grids, grid sampling, thin-plate splines."""
 
 import importlib as _importlib
+import types as _types
 import typing as _typing
 
 from jaxwarp._flows import (
@@ -59,7 +60,7 @@ __all__ = [
 _LAZY = ("interop", "nn")
 
 
-def __getattr__(name: str) -> _typing.Any:
+def __getattr__(name: str) -> _types.ModuleType:
     if name in _LAZY:
         return _importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ Everything follows from reading one flow where another one leads::
 import operator
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -196,7 +196,7 @@ def flow_jacobian_determinant(
 # Checks -----------------------------------------------------------------------
 
 
-def _flow(name: str, flow: Any) -> jax.Array:
+def _flow(name: str, flow: ArrayLike) -> jax.Array:
     flow = _checks.float_array(name, flow)
     n = flow.ndim - 2
     holds = n in (1, 2, 3) and flow.shape[-1] == n and 0 not in flow.shape[1:-1]
@@ -204,7 +204,7 @@ def _flow(name: str, flow: Any) -> jax.Array:
     return flow.astype(_coords.coordinate_dtype(flow.dtype))
 
 
-def _count(name: str, value: Any, least: int, most: int | None = None) -> int:
+def _count(name: str, value: SupportsIndex, least: int, most: int | None = None) -> int:
     try:
         if isinstance(value, bool | jax.Array):
             raise TypeError
@@ -217,7 +217,7 @@ def _count(name: str, value: Any, least: int, most: int | None = None) -> int:
     return count
 
 
-def _rule(padding_mode: Any) -> Rule:
+def _rule(padding_mode: PaddingMode) -> Rule:
     return checked_rule("bilinear", padding_mode, False, normalized=False)
 
 

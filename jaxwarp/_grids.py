@@ -6,7 +6,6 @@ for each output pixel: the map runs from the output to the input.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxwarp import _checks, _coords
+from jaxwarp._coords import Dim
 
 
 def affine_grid(
@@ -150,8 +150,13 @@ def flow_grid(
 
 
 def _matrix_grid_arguments(
-    op: str, theta: Any, size: Any, align_corners: Any, channel_axis: Any, homogeneous: int
-) -> tuple[jax.Array, tuple[Any, ...], bool]:
+    op: str,
+    theta: ArrayLike,
+    size: Sequence[int],
+    align_corners: bool | None,
+    channel_axis: int,
+    homogeneous: int,
+) -> tuple[jax.Array, tuple[Dim, ...], bool]:
     order = f"{op}(theta, size, align_corners)"
     if isinstance(theta, Sequence) and not isinstance(size, Sequence):
         raise TypeError(f"theta must be an array and size integers: the order is {order}")
@@ -178,7 +183,7 @@ def _flow_advice(flow: jax.Array) -> str:
 # Formulas --------------------------------------------------------------------
 
 
-def _apply_matrix(theta: jax.Array, spatial: tuple[Any, ...], align_corners: bool) -> jax.Array:
+def _apply_matrix(theta: jax.Array, spatial: tuple[Dim, ...], align_corners: bool) -> jax.Array:
     """Apply (N, m, n + 1) to the homogeneous pixel centres: (N, *spatial, m).
 
     Multiply and add, not a matmul: those run in reduced precision on some devices.
@@ -197,12 +202,12 @@ def _apply_matrix(theta: jax.Array, spatial: tuple[Any, ...], align_corners: boo
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _affine_grid(theta: jax.Array, spatial: tuple[Any, ...], align_corners: bool) -> jax.Array:
+def _affine_grid(theta: jax.Array, spatial: tuple[Dim, ...], align_corners: bool) -> jax.Array:
     return _apply_matrix(theta, spatial, align_corners)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _homography_grid(theta: jax.Array, spatial: tuple[Any, ...], align_corners: bool) -> jax.Array:
+def _homography_grid(theta: jax.Array, spatial: tuple[Dim, ...], align_corners: bool) -> jax.Array:
     points = _apply_matrix(theta, spatial, align_corners)
     info = jnp.finfo(points.dtype)
     x, w = points[..., :-1], points[..., -1:]

@@ -7,7 +7,6 @@ is their adjoint. What they compute is in `_sampler`.
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 from jax import Array
@@ -15,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout, layout_of
 from jaxwarp._sampler import PaddingMode, Rule, SampleSpec, checked_rule
 
@@ -73,7 +73,7 @@ def grid_sample(
         Array([[[1.5, 3. , 1. ]]], dtype=float32)
     """
     rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
-    return checked_sample(input, "grid", grid, rule, channel_axis)
+    return _checked_sample(input, "grid", grid, rule, channel_axis)
 
 
 def remap(
@@ -115,7 +115,7 @@ def remap(
         Array([[[1. , 2.5]]], dtype=float32)
     """
     rule = checked_rule(mode, padding_mode, False, normalized=False)
-    return checked_sample(input, "positions", positions, rule, channel_axis)
+    return _checked_sample(input, "positions", positions, rule, channel_axis)
 
 
 def splat(
@@ -178,7 +178,9 @@ def splat(
 # Checks -----------------------------------------------------------------------
 
 
-def checked_sample(input: Any, name: str, points: Any, rule: Rule, channel_axis: Any) -> jax.Array:
+def _checked_sample(
+    input: ArrayLike, name: str, points: ArrayLike, rule: Rule, channel_axis: int
+) -> jax.Array:
     """Sample ``input`` at ``points``, which errors call ``name``; check both."""
     input = _checks.image_array("input", input)
     points = _checks.float_array(name, points)
@@ -195,7 +197,7 @@ def checked_sample(input: Any, name: str, points: Any, rule: Rule, channel_axis:
 
 
 def _check_operands(
-    name: str, x: jax.Array, points_name: str, points: jax.Array, spatial: tuple[Any, ...]
+    name: str, x: jax.Array, points_name: str, points: jax.Array, spatial: tuple[Dim, ...]
 ) -> None:
     n = len(spatial)
     advice = _advice(name, x, points_name, points, n)
@@ -227,7 +229,9 @@ def _advice(name: str, x: jax.Array, points_name: str, points: jax.Array, n: int
     return ""
 
 
-def _splat_size(size: Any, values: jax.Array, grid: jax.Array, layout: Layout) -> tuple[Any, ...]:
+def _splat_size(
+    size: Sequence[Dim], values: jax.Array, grid: jax.Array, layout: Layout
+) -> tuple[Dim, ...]:
     """Return the image's spatial size, which may be given within the image's whole size."""
     whole = f"(*spatial) or {layout.describe()}"
     given = _checks.output_size("size", size, range(1, 6), whole)
@@ -251,7 +255,7 @@ def _sample(input: jax.Array, grid: jax.Array, rule: Rule, layout: Layout) -> ja
 
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _splat(
-    values: jax.Array, grid: jax.Array, rule: Rule, layout: Layout, spatial: tuple[Any, ...]
+    values: jax.Array, grid: jax.Array, rule: Rule, layout: Layout, spatial: tuple[Dim, ...]
 ) -> jax.Array:
     spec = SampleSpec.plain(rule, layout, spatial, values.dtype)
     return _sampler.push(values, _as_coordinates(grid, values), spec)

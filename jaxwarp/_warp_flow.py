@@ -1,7 +1,6 @@
 """Warp images by a flow in pixels, which never becomes normalised coordinates."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +102,7 @@ def _warp_flow(input: jax.Array, flow: jax.Array, rule: Rule, layout: Layout) ->
     return _sampler.pull(input, positions, spec)
 
 
-def _positions(flow: Any) -> jax.Array:
+def _positions(flow: jax.Array) -> jax.Array:
     """Return where each pixel reads, for a flow (N, *spatial, n)."""
     axes = _coords.xyz_order(range(1, flow.ndim - 1))
     start = [lax.broadcasted_iota(flow.dtype, flow.shape[:-1], axis) for axis in axes]

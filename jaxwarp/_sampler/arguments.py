@@ -1,7 +1,5 @@
 """Checks of what a user asks the sampler for."""
 
-from collections.abc import Sequence
-
 from jaxwarp import _checks
 from jaxwarp._sampler.interpolation import KERNELS
 from jaxwarp._sampler.padding import PADDINGS
@@ -10,7 +8,7 @@ from jaxwarp._sampler.rules import PaddingMode, Rule
 
 def checked_rule(
     mode: str,
-    padding_mode: PaddingMode | Sequence[str],
+    padding_mode: PaddingMode | list[str],
     align_corners: bool | None,
     normalized: bool,
 ) -> Rule:
@@ -23,7 +21,7 @@ def checked_rule(
     )
 
 
-def _checked_paddings(padding_mode: PaddingMode | Sequence[str]) -> PaddingMode:
+def _checked_paddings(padding_mode: PaddingMode | list[str]) -> PaddingMode:
     if isinstance(padding_mode, tuple | list):
         return tuple(_checks.choice("padding_mode", mode, PADDINGS) for mode in padding_mode)
     return _checks.choice("padding_mode", padding_mode, PADDINGS)

@@ -8,11 +8,12 @@ no array ever holds all the gathered pixels.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxwarp import _coords
 from jaxwarp._sampler.spec import SampleSpec
@@ -38,8 +39,8 @@ class Points(NamedTuple):
     """
 
     positions: tuple[jax.Array, ...]
-    firsts: tuple[Any, ...]
-    sizes: tuple[Any, ...]
+    firsts: tuple[ArrayLike, ...]
+    sizes: tuple[ArrayLike, ...]
 
 
 def locate(grid: jax.Array, window: jax.Array | None, spec: SampleSpec) -> Points:

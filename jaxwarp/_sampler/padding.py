@@ -9,11 +9,12 @@ and torch's slope at a kink is spelled out where the kink is, with `stop_gradien
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 
 class Padding(NamedTuple):
@@ -25,8 +26,8 @@ class Padding(NamedTuple):
 
     finite: Callable[[jax.Array, jax.Array], jax.Array]
     move: Callable[[jax.Array, jax.Array, bool], jax.Array]
-    start: Callable[[jax.Array, Any], jax.Array]
-    pixels: Callable[[jax.Array, tuple[int, ...], Any, bool], list[jax.Array]]
+    start: Callable[[jax.Array, ArrayLike], jax.Array]
+    pixels: Callable[[jax.Array, tuple[int, ...], ArrayLike, bool], list[jax.Array]]
     joins_ends: bool = False
 
 
@@ -75,7 +76,7 @@ def _wrap(p: jax.Array, extent: jax.Array, align_corners: bool) -> jax.Array:
     return p - extent * lax.stop_gradient(jnp.floor(p / extent))
 
 
-def _to_int_clamped(at: jax.Array, size: Any) -> jax.Array:
+def _to_int_clamped(at: jax.Array, size: ArrayLike) -> jax.Array:
     """Convert whole-numbered floats to integers; far off, to some that are four pixels out.
 
     A float outside the integers' range has no defined conversion.
@@ -85,19 +86,19 @@ def _to_int_clamped(at: jax.Array, size: Any) -> jax.Array:
     return near.astype(jnp.int32)
 
 
-def _stay_whole(at: jax.Array, size: Any) -> jax.Array:
+def _stay_whole(at: jax.Array, size: ArrayLike) -> jax.Array:
     # A float's reflection is another if it is first brought near.
     return at
 
 
 def _stay_pixels(
-    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+    start: jax.Array, offsets: tuple[int, ...], size: ArrayLike, align_corners: bool
 ) -> list[jax.Array]:
     return [start + offset for offset in offsets]
 
 
 def _clip_pixels(
-    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+    start: jax.Array, offsets: tuple[int, ...], size: ArrayLike, align_corners: bool
 ) -> list[jax.Array]:
     last = jnp.asarray(size, jnp.int32) - 1
     pixels = _stay_pixels(start, offsets, size, align_corners)
@@ -105,14 +106,14 @@ def _clip_pixels(
 
 
 def _reflect_pixels(
-    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+    start: jax.Array, offsets: tuple[int, ...], size: ArrayLike, align_corners: bool
 ) -> list[jax.Array]:
     extent = jnp.asarray(size, start.dtype)
     return [_to_int_clamped(_reflect(start + k, extent, align_corners), size) for k in offsets]
 
 
 def _wrap_pixels(
-    start: jax.Array, offsets: tuple[int, ...], size: Any, align_corners: bool
+    start: jax.Array, offsets: tuple[int, ...], size: ArrayLike, align_corners: bool
 ) -> list[jax.Array]:
     extent = jnp.asarray(size, start.dtype)
     wrapped = [_to_int_clamped(_wrap(start + k, extent, align_corners), size) for k in offsets]

@@ -8,16 +8,28 @@ array order.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxwarp import _coords
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout
 from jaxwarp._sampler.interpolation import KERNELS, Kernel
 from jaxwarp._sampler.rules import AxisRule, Rule
+
+
+class Shaped(Protocol):
+    """What has a shape and a dtype, as an array has, and what only stands for one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
 
 
 class Step(NamedTuple):
@@ -41,13 +53,13 @@ class SampleSpec(NamedTuple):
 
     rule: Rule
     layout: Layout
-    spatial: tuple[Any, ...]
-    dtype: Any
+    spatial: tuple[Dim, ...]
+    dtype: np.dtype
     orders: tuple[tuple[int, ...], ...]
 
     @classmethod
     def plain(
-        cls, rule: Rule, layout: Layout, spatial: tuple[Any, ...], dtype: DTypeLike
+        cls, rule: Rule, layout: Layout, spatial: tuple[Dim, ...], dtype: DTypeLike
     ) -> "SampleSpec":
         """Describe sampling itself, with no derivative; raise if a padding fits no axis."""
         rule.padding_modes(len(spatial))
@@ -64,7 +76,9 @@ class SampleSpec(NamedTuple):
         padding = self.rule.padding_modes(len(self.spatial))[axis]
         return AxisRule(mode, padding, align_corners, normalized)
 
-    def result(self, op: str, operands: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    def result(
+        self, op: str, operands: Mapping[str, Shaped]
+    ) -> tuple[tuple[Dim, ...], np.dtype]:
         """Return the shape and dtype of an operation's result."""
         grid = operands["grid"]
         if op == "correlate":

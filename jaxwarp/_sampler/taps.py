@@ -9,13 +9,15 @@ may be traced values.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxwarp import _coords
+from jaxwarp._coords import Dim
 from jaxwarp._sampler.interpolation import KERNELS
 from jaxwarp._sampler.padding import PADDINGS
 from jaxwarp._sampler.rules import AxisRule
@@ -31,7 +33,7 @@ class Tap(NamedTuple):
     weight: jax.Array
 
 
-def position(g: jax.Array, rule: AxisRule, size: Any) -> jax.Array:
+def position(g: jax.Array, rule: AxisRule, size: ArrayLike) -> jax.Array:
     """Map coordinates to finite positions in an axis of ``size`` pixels, padded."""
     padding = PADDINGS[rule.padding_mode]
     extent = jnp.asarray(size, g.dtype)
@@ -40,13 +42,13 @@ def position(g: jax.Array, rule: AxisRule, size: Any) -> jax.Array:
     return p if KERNELS[rule.mode].pads_taps else padding.move(p, extent, rule.align_corners)
 
 
-def slope(g: jax.Array, rule: AxisRule, size: Any) -> jax.Array:
+def slope(g: jax.Array, rule: AxisRule, size: ArrayLike) -> jax.Array:
     """Return the derivative of `position` with respect to the coordinate."""
     return _differentiate(lambda g: position(g, rule, size))(g)
 
 
 def axis_taps(
-    p: jax.Array, rule: AxisRule, order: int, length: Any, size: Any, first: Any = 0
+    p: jax.Array, rule: AxisRule, order: int, length: Dim, size: ArrayLike, first: ArrayLike = 0
 ) -> list[Tap]:
     """List the taps of positions along one axis.
 
@@ -77,7 +79,9 @@ def _differentiate(f: Callable[[jax.Array], _W]) -> Callable[[jax.Array], _W]:
     return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
 
 
-def _in_array(pixel: jax.Array, size: Any, length: Any, first: Any) -> tuple[jax.Array, jax.Array]:
+def _in_array(
+    pixel: jax.Array, size: ArrayLike, length: Dim, first: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
     """Turn pixels of the window, which may lie beyond it, into array indices and a mask."""
     size = jnp.asarray(size, jnp.int32)
     inside = (pixel >= 0) & (pixel < size)

@@ -1,13 +1,13 @@
 """A thin-plate spline from its control points."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxwarp import _coords
+from jaxwarp._coords import Dim
 from jaxwarp._spline.evaluate import everywhere, move
 from jaxwarp._spline.kernel import frame, in_frame, system
 from jaxwarp._spline.solve import solve
@@ -36,7 +36,7 @@ def spline_grid(
     source: jax.Array,
     smoothing: jax.Array,
     fault: jax.Array,
-    spatial: tuple[Any, ...],
+    spatial: tuple[Dim, ...],
     align_corners: bool,
 ) -> jax.Array:
     """Fit a spline and map every pixel centre through it, (N, *spatial, n)."""

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import SupportsIndex, overload
 
 from jaxwarp import _checks
 
@@ -106,7 +106,7 @@ def _one_axis(
     return steps + 1
 
 
-def _per_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
+def _per_axis(name: str, value: PerAxis, axes: int) -> tuple[int, ...]:
     values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
     if len(values) != axes:
         came = _checks.describe(value)
@@ -115,7 +115,7 @@ def _per_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
     return tuple(_at_least(least, name, v) for v in values)
 
 
-def _at_least(least: int, name: str, value: Any) -> int:
+def _at_least(least: int, name: str, value: SupportsIndex) -> int:
     if isinstance(value, bool):
         raise TypeError(f"{name} must hold integers, got {_checks.describe(value)}")
     try:
