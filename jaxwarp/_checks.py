@@ -108,13 +108,17 @@ def pixel_count(name: str, sizes: Sequence[Dim], what: str = "in one image") -> 
 
 
 def images(
-    name: str, x: ArrayLike, layout: Layout, axes: int, spatial: str = "*spatial"
+    name: str, x: ArrayLike, layout: Layout, axes: int | None = None, spatial: str = "*spatial"
 ) -> jax.Array:
-    """Return a batch of images with so many spatial axes, none of them empty, or raise."""
+    """Return a batch of images, none of whose spatial axes is empty, or raise.
+
+    They have so many spatial axes, or 1, 2 or 3.
+    """
     x = image_array(name, x)
     described = layout.describe(spatial)
-    rule = f"{described} with {axes} spatial axes"
-    shape(name, x, rule, x.ndim == axes + 2, no_batch(name, x, axes + 2))
+    rule = f"{described} with {axes or '1, 2 or 3'} spatial axes"
+    fits = x.ndim in (3, 4, 5) if axes is None else x.ndim == axes + 2
+    shape(name, x, rule, fits, no_batch(name, x, axes + 2) if axes else "")
     empty = any(isinstance(d, int) and d == 0 for d in layout.spatial(x.shape))
     shape(name, x, f"{described} with no empty spatial axis", not empty)
     return x
@@ -146,14 +150,21 @@ def flag(name: str, value: bool | None, order: str = "") -> bool:
     return bool(value)
 
 
-def count(name: str, value: SupportsIndex) -> int:
-    """Return a number of something, or raise if it is not an integer of at least 1."""
-    rule = f"{name} must be an integer of at least 1, got {describe(value)}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(rule)
-    if operator.index(value) < 1:
-        raise ValueError(rule)
-    return operator.index(value)
+def count(name: str, value: SupportsIndex, least: int = 1, most: int | None = None) -> int:
+    """Return a number of something, or raise if it is not an integer in a range.
+
+    No array is a number here: how many there are is static, and an array may be traced.
+    """
+    try:
+        if isinstance(value, bool | np.bool_ | np.ndarray | jax.Array):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {describe(value)}") from None
+    if number < least or (most is not None and number > most):
+        rule = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise ValueError(f"{name} must be {rule}, got {number}")
+    return number
 
 
 # Sizes ------------------------------------------------------------------------

@@ -98,6 +98,13 @@ def identity_grid(spatial: Sequence[Dim], align_corners: bool, dtype: DTypeLike)
     return jnp.stack(xyz_order(jnp.meshgrid(*centers, indexing="ij")), axis=-1)
 
 
+def normalized_points(p: jax.Array, spatial: Sequence[Dim], align_corners: bool) -> jax.Array:
+    """Map pixel positions (..., n), listed (x, y, z), to normalised coordinates."""
+    sizes = xyz_order(spatial)
+    axes = [to_normalized(p[..., i], size, align_corners) for i, size in enumerate(sizes)]
+    return jnp.stack(axes, axis=-1)
+
+
 def moved_pixels(flow: jax.Array) -> jax.Array:
     """Return where a flow (N, *spatial, n) in pixels leads from every pixel's own position."""
     axes = xyz_order(range(1, flow.ndim - 1))

@@ -10,10 +10,8 @@ Everything follows from reading one flow where another one leads::
     fold         det(I + df/dx) <= 0
 """
 
-import operator
 from collections.abc import Callable
 from functools import partial
-from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +112,7 @@ def invert_flow(
         >>> jnp.abs(compose_flow(stretch, inverse)).max().round(5)
         Array(0., dtype=float32)
     """
-    steps = _count("steps", steps, 1)
+    steps = _checks.count("steps", steps, 1)
     return _invert_flow(_flow("flow", flow), steps, _rule(padding_mode))
 
 
@@ -159,7 +157,7 @@ def integrate_velocity(
         Array([0.647], dtype=float32)
     """
     velocity = _flow("velocity", velocity)
-    steps = _count("steps", steps, 0, _MOST_HALVINGS)
+    steps = _checks.count("steps", steps, 0, _MOST_HALVINGS)
     return _integrate_velocity(velocity, steps, _rule(padding_mode))
 
 
@@ -202,19 +200,6 @@ def _flow(name: str, flow: ArrayLike) -> jax.Array:
     holds = n in (1, 2, 3) and flow.shape[-1] == n and 0 not in flow.shape[1:-1]
     _checks.shape(name, flow, "(N, *spatial, n) with n = 1, 2 or 3 non-empty spatial axes", holds)
     return flow.astype(_coords.coordinate_dtype(flow.dtype))
-
-
-def _count(name: str, value: SupportsIndex, least: int, most: int | None = None) -> int:
-    try:
-        if isinstance(value, bool | jax.Array):
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {_checks.describe(value)}") from None
-    if count < least or (most is not None and count > most):
-        rule = f"at least {least}" if most is None else f"between {least} and {most}"
-        raise ValueError(f"{name} must be {rule}, got {count}")
-    return count
 
 
 def _rule(padding_mode: PaddingMode) -> Rule:

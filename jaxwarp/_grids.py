@@ -9,7 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
@@ -220,11 +220,4 @@ def _homography_grid(theta: jax.Array, spatial: tuple[Dim, ...], align_corners: 
 @partial(jax.jit, static_argnums=1)
 def _flow_grid(flow: jax.Array, align_corners: bool) -> jax.Array:
     flow = flow.astype(_coords.coordinate_dtype(flow.dtype))
-    spatial = flow.shape[1:-1]
-    sizes = _coords.xyz_order(spatial)
-    coordinates = []
-    for i, size in enumerate(sizes):
-        axis = 1 + len(sizes) - 1 - i
-        index = lax.broadcasted_iota(jnp.int32, flow.shape[:-1], axis).astype(flow.dtype)
-        coordinates.append(_coords.to_normalized(index + flow[..., i], size, align_corners))
-    return jnp.stack(coordinates, axis=-1)
+    return _coords.normalized_points(_coords.moved_pixels(flow), flow.shape[1:-1], align_corners)

@@ -76,9 +76,7 @@ class SampleSpec(NamedTuple):
         padding = self.rule.padding_modes(len(self.spatial))[axis]
         return AxisRule(mode, padding, align_corners, normalized)
 
-    def result(
-        self, op: str, operands: Mapping[str, Shaped]
-    ) -> tuple[tuple[Dim, ...], np.dtype]:
+    def result(self, op: str, operands: Mapping[str, Shaped]) -> tuple[tuple[Dim, ...], np.dtype]:
         """Return the shape and dtype of an operation's result."""
         grid = operands["grid"]
         if op == "correlate":
