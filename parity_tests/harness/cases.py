@@ -2,9 +2,9 @@
 
 A case names an operation and how it is asked for; `problem` turns it into arrays, always the
 same ones. The lenses that compare with torch (values, gradients, second derivatives,
-transformations) look at this one table. Splatting, and objects in images, whose windows have
-kinks of their own, are compared in files of theirs. Shapes are few and fixed because
-compiling is what takes the time: one program serves all kinds of positions that share a shape.
+transformations) look at this one table. Objects in images, whose windows have kinks of their
+own, are compared in files of theirs. Shapes are few and fixed because compiling is what takes
+the time: one program serves all kinds of positions that share a shape.
 """
 
 import dataclasses
@@ -116,7 +116,8 @@ GRID_CASES = [
     *_table(op=("compose_affine", "invert_affine"), axes=(1, 2, 3), dtype=DTYPES),
     *_table(op=("tps_grid",), axes=(1, 2, 3), **_CORNERS, dtype=DTYPES),
 ]
-CASES = SAMPLE_CASES + GRID_CASES
+SPLAT_CASES = _table(op=("splat",), **_SAMPLING, positions=(ANYWHERE, EXACT), dtype=("float64",))
+CASES = SAMPLE_CASES + SPLAT_CASES + GRID_CASES
 
 
 def spatial_size(case: Case) -> tuple[int, ...]:
@@ -155,6 +156,8 @@ def _frozen(x: np.ndarray, dtype: str) -> np.ndarray:
 def _result_shape(case: Case, size: tuple[int, ...]) -> tuple[int, ...]:
     if case.samples:
         return (BATCH, CHANNELS, *OUT[case.axes])
+    if case.op == "splat":
+        return (BATCH, CHANNELS, *size)
     if case.op.endswith("_affine"):
         return (BATCH, case.axes, case.axes + 1)
     return (BATCH, *size, case.axes)
@@ -174,6 +177,12 @@ def _sample_operands(case: Case, size, rng) -> dict[str, np.ndarray]:
         coordinates.append(g)
     name = "positions" if case.op == "remap" else "grid"
     return {"input": image, name: np.stack(coordinates, axis=-1)}
+
+
+def _splat_operands(case: Case, size, rng) -> dict[str, np.ndarray]:
+    shape = (BATCH, CHANNELS, *OUT[case.axes])
+    values = rng.integers(-7, 8, shape) if case.exact else rng.normal(size=shape)
+    return {"values": values, "grid": _sample_operands(case, size, rng)["grid"]}
 
 
 def _points(case: Case) -> int:
@@ -252,6 +261,7 @@ _OPERANDS = {
     "tps_grid": _control_points,
     "grid_sample": _sample_operands,
     "remap": _sample_operands,
+    "splat": _splat_operands,
     "affine_grid": _theta,
     "homography_grid": _homography,
     "flow_grid": _flow,

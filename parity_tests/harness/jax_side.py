@@ -24,6 +24,9 @@ def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., 
         return lambda image, grid: f(image, grid, *options, **layout)
     if case.op == "remap":
         return lambda image, positions: f(image, positions, case.mode, case.padding, **layout)
+    if case.op == "splat":
+        options = (size, case.mode, case.padding, case.align_corners)
+        return lambda values, grid: f(values, grid, *options, **layout)
     if case.op in ("affine_grid", "homography_grid"):
         return lambda theta: f(theta, (theta.shape[0], 1, *size), case.align_corners)
     if case.op == "tps_grid":

@@ -79,6 +79,13 @@ def remap(image, positions, mode, padding_mode):
     return grid_sample(image, (2 * positions + 1) / sizes - 1, mode, padding_mode, False)
 
 
+def splat(values, grid, size, mode, padding_mode, align_corners):
+    """The gradient of the sampled image, under the cotangent ``values``."""
+    image = torch.zeros(*values.shape[:2], *size, dtype=values.dtype, device=values.device)
+    sampled = grid_sample(image.requires_grad_(), grid, mode, padding_mode, align_corners)
+    return torch.autograd.grad(sampled, image, values, create_graph=True)[0]
+
+
 def affine_grid(theta, size, align_corners):
     """torch.nn.functional.affine_grid; one axis is the first of two."""
     if theta.shape[1] != 1:
@@ -159,6 +166,9 @@ def function(case: Case, size: tuple[int, ...]):
         return lambda image, grid: grid_sample(image, grid, *options)
     if case.op == "remap":
         return lambda image, positions: remap(image, positions, case.mode, case.padding)
+    if case.op == "splat":
+        options = (size, case.mode, case.padding, case.align_corners)
+        return lambda values, grid: splat(values, grid, *options)
     if case.op in ("affine_grid", "homography_grid"):
         make = {"affine_grid": affine_grid, "homography_grid": homography_grid}[case.op]
         return lambda theta: make(theta, size, case.align_corners)
@@ -184,7 +194,7 @@ def first_order(problem: Problem, cotangent: np.ndarray) -> tuple[np.ndarray, ..
     operands = [tensor(x).requires_grad_() for x in problem.operands.values()]
     with torch.backends.cudnn.flags(enabled=uses_cudnn(problem.case)):
         result = f(*operands)
-        gradients = torch.autograd.grad(result, operands, tensor(cotangent))
+        gradients = torch.autograd.grad(result, operands, tensor(cotangent), materialize_grads=True)
     return tuple(map(array, (result, *gradients)))
 
 
