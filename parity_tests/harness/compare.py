@@ -33,6 +33,8 @@ CUDNN_FACTOR = 8.0
 # The other operations: a few steps on well-conditioned numbers, in ulp of the largest entry.
 ULP = {
     "splat": 32.0,  # a sum over the points that a pixel gets something of
+    # Weights depend on where the boxes' edges are, and pixels on what was drawn before.
+    **dict.fromkeys(("patch_affine", "crop_and_resize", "paste"), 64.0),
     "affine_grid": 16.0,
     "homography_grid": 64.0,
     "flow_grid": 16.0,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxwarp
+from parity_tests.harness import cases
 from parity_tests.harness.cases import Case, Problem
 
 
@@ -27,6 +28,8 @@ def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., 
     if case.op == "splat":
         options = (size, case.mode, case.padding, case.align_corners)
         return lambda values, grid: f(values, grid, *options, **layout)
+    if case.op in _OBJECTS:
+        return _OBJECTS[case.op](f, case)
     if case.op in ("affine_grid", "homography_grid"):
         return lambda theta: f(theta, (theta.shape[0], 1, *size), case.align_corners)
     if case.op == "tps_grid":
@@ -36,6 +39,29 @@ def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., 
     if case.op == "flow_grid":
         return lambda flow: f(flow, case.align_corners)
     return f
+
+
+_OBJECTS = {
+    "patch_affine": lambda f, case: (
+        lambda img, theta: f(
+            img,
+            cases.BOXES,
+            theta,
+            cases.OWNERS,
+            mode=case.mode,
+            padding_mode=case.padding,
+            align_corners=case.align_corners,
+        )
+    ),
+    "crop_and_resize": lambda f, case: (
+        lambda img, boxes: f(
+            img, boxes, cases.OWNERS, cases.PATCH, mode=case.mode, padding_mode=case.padding
+        )
+    ),
+    "paste": lambda f, case: (
+        lambda canvas, patches, boxes: f(canvas, patches, boxes, cases.OWNERS, mode=case.mode)
+    ),
+}
 
 
 def run(lens: Callable[..., Any], problem: Problem, *arguments: Any, **layout: Any) -> Any:
