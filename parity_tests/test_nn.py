@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from jax.typing import DTypeLike
 
 import jaxwarp
 from jaxwarp.nn import (
@@ -36,7 +37,7 @@ TRANSFORMS = {
 }
 
 
-def normal(seed, *shape, dtype: Any = np.float64) -> Any:
+def normal(seed, *shape, dtype: DTypeLike = np.float64) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
 
 

@@ -6,18 +6,18 @@ compiling is what takes the suite's time.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 import jaxwarp
 from parity_tests.harness import cases
 from parity_tests.harness.cases import Case, Problem
 
 
-def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., jax.Array]:
+def function(case: Case, size: tuple[int, ...], **layout: int) -> Callable[..., jax.Array]:
     """Return the case's operation as a function of its operands alone."""
     f = getattr(jaxwarp, case.op)
     if case.op == "grid_sample":
@@ -64,7 +64,12 @@ _OBJECTS = {
 }
 
 
-def run(lens: Callable[..., Any], problem: Problem, *arguments: Any, **layout: Any) -> Any:
+def run(
+    lens: Callable[..., PyTree[jax.Array]],
+    problem: Problem,
+    *arguments: PyTree[np.ndarray],
+    **layout: int,
+) -> PyTree[np.ndarray]:
     """Run a lens on the problem's operands and more arguments; return NumPy arrays."""
     case = problem.case
     size = () if case.samples else problem.size
