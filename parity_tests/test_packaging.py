@@ -14,7 +14,7 @@ from parity_tests.harness import readme
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxwarp"
-DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "examples").glob("*.md"))
+DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "examples").rglob("*.md"))
 
 
 def modules_after_import(module):
@@ -102,7 +102,7 @@ def test_links_lead_somewhere(document):
 
 def test_gallery_has_every_example():
     scripts = {p.name for p in (ROOT / "examples").glob("*.py") if '"__main__"' in p.read_text()}
-    text = (ROOT / "examples" / "README.md").read_text()
+    text = (ROOT / "examples" / "gallery.md").read_text()
     assert set(re.findall(r"^\.venv/bin/python examples/(\S+)$", text, re.MULTILINE)) == scripts
 
 
