@@ -1,6 +1,7 @@
 """The package as it is handed out: what importing it costs, its layers, its documents."""
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -106,9 +107,21 @@ def test_gallery_has_every_example():
     assert set(re.findall(r"^\.venv/bin/python examples/(\S+)$", text, re.MULTILINE)) == scripts
 
 
-def test_readme_names_all_that_is_public():
-    text = without_code(ROOT / "README.md")
-    assert [name for name in PUBLIC if f"[`{name}`]" not in text] == []
+REFERENCE_INDEX = ROOT / "examples" / "reference" / "index.md"
+REFERENCE = sorted((ROOT / "examples" / "reference").glob("*.md"))
+
+
+@pytest.mark.parametrize("module", ["jaxwarp", "jaxwarp.nn", "jaxwarp.interop", "jaxwarp.testing"])
+def test_the_reference_describes_all_that_is_public(module):
+    names = {f"{module}.{name}" for name in importlib.import_module(module).__all__}
+    pages = "".join(page.read_text() for page in REFERENCE)
+    described = set(re.findall(r"^\.\. auto(?:function|class|data):: (\S+)$", pages, re.MULTILINE))
+    assert names <= described
+
+
+def test_the_references_table_of_contents_is_complete():
+    listed = re.findall(r"^jaxwarp\.(\w+)$", REFERENCE_INDEX.read_text(), re.MULTILINE)
+    assert sorted(listed) == PUBLIC
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -130,11 +143,11 @@ def test_pictures_are_small():
     assert {p.name: p.stat().st_size for p in pictures if p.stat().st_size >= 200_000} == {}
 
 
-def test_readme_shows_the_committed_results():
-    text = readme.README.read_text()
+@pytest.mark.parametrize("document", [readme.README, readme.PAGE], ids=lambda d: d.name)
+def test_documents_show_the_committed_results(document):
     results = readme.read("parity-cpu.json"), readme.read("benchmark-cpu.json")
     compiled = [readme.read(f"compiled-{name}.json") for name in readme.DEVICES]
-    assert readme.written(text, *results, *compiled) == text
+    assert readme.written(document, *results, compiled) == document.read_text()
     full = (readme.RESULTS / "benchmark-cpu.md").read_text()
     assert full == readme.full_benchmark(results[1])
 
