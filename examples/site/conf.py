@@ -28,6 +28,7 @@ extensions = [
     "columns",
     "docstrings",
     "formulas",
+    "links",
     "names",
     "sources",
     "welcome",

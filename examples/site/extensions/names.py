@@ -9,8 +9,10 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 NAME = re.compile(r"[A-Za-z_][\w.]*")
+# Somebody else's: "OpenCV's `remap`".
+POSSESSIVE = re.compile(r"['’]s\s+$")
 # What a name is looked up under, as it stands or as those who write about it shorten it.
-PREFIXES = ("", "jaxwarp.", "jaxwarp.nn.", "jaxwarp.testing.")
+PREFIXES = ("", "jaxwarp.", "jaxwarp.nn.", "jaxwarp.interop.", "jaxwarp.testing.")
 
 
 class Names(SphinxPostTransform):
@@ -23,10 +25,10 @@ class Names(SphinxPostTransform):
         objects = self.env.domains.python_domain.objects
         for code in list(self.document.findall(nodes.literal)):
             name = NAME.match(code.astext())
-            if name is None or _is_linked(code):
+            if name is None or _is_linked(code) or _is_anothers(code):
                 continue
             found = [p + name[0] for p in PREFIXES if p + name[0] in objects]
-            if found:
+            if found and found[0] not in _described(code):
                 entry = objects[found[0]]
                 here = self.env.current_document.docname
                 uri = self.app.builder.get_relative_uri(here, entry.docname)
@@ -43,6 +45,21 @@ def _is_linked(node: nodes.Node) -> bool:
         if isinstance(node, kinds):
             return True
     return False
+
+
+def _is_anothers(code: nodes.literal) -> bool:
+    before = code.parent[code.parent.index(code) - 1] if code.parent.index(code) else None
+    return isinstance(before, nodes.Text) and bool(POSSESSIVE.search(before))
+
+
+def _described(node: nodes.Node) -> set[str]:
+    """Return what a node is part of the description of."""
+    found: set[str] = set()
+    while node.parent is not None:
+        node = node.parent
+        if isinstance(node, addnodes.desc):
+            found |= {f"{s['module']}.{s['fullname']}" for s in node.findall(addnodes.desc_signature)}
+    return found
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

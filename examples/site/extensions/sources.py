@@ -62,9 +62,8 @@ class SourceLinks(SphinxTransform):
         for signature in self.document.findall(addnodes.desc_signature):
             name, module = signature.get("fullname", ""), signature.get("module")
             defined = getattr(importlib.import_module(module), name, None) if module else None
-            home = getattr(defined, "__module__", "")
-            if home.startswith("jaxwarp"):
-                signature += self._link(home, name)
+            if getattr(defined, "__qualname__", "") == name:
+                signature += self._link(defined.__module__, name)
 
     def _link(self, module: str, name: str) -> nodes.reference:
         page = module.replace(".", "/")
