@@ -99,11 +99,11 @@ def register(moving, fixed):
     return resize_flow(integrate(resize(knots, size)), spatial)
 
 
-def make_pair():
+def make_pair(seed):
     """Return the template, its deformed copy, the flow between them, and where the brain is."""
     template = jnp.asarray(load_mni152_template(resolution=2).get_fdata(), jnp.float32)
     brain = np.asarray(load_mni152_brain_mask(resolution=2).get_fdata()) > 0
-    keys = jax.random.split(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(seed))
     velocity = resize(4 * jax.random.normal(keys[0], (1, 4, 5, 4, 3)), template.shape)
     flow = jaxwarp.integrate_velocity(velocity)
     moving = template[None, ..., None]
@@ -111,8 +111,8 @@ def make_pair():
     return moving, GAIN * warp(moving, flow) + OFFSET + noise, flow, brain
 
 
-def main(output="register_volumes.png"):
-    moving, fixed, truth, brain = make_pair()
+def main(output="register_volumes.png", seed="1"):
+    moving, fixed, truth, brain = make_pair(int(seed))
     start = time.perf_counter()
     found = register(moving, fixed)
     seconds = time.perf_counter() - start
