@@ -76,43 +76,32 @@ class DeformableAttention(nnx.Module):
         return self.output_proj(seen.reshape(queries.shape))
 
 
-class Layer(nnx.Module):
-    """A look around every query's box; then what was seen improves the query and the box."""
-
-    def __init__(self, *, rngs):
-        linear, norm = partial(nnx.Linear, WIDTH, rngs=rngs), nnx.LayerNorm(WIDTH, rngs=rngs)
-        self.attention = DeformableAttention(WIDTH, rngs=rngs)
-        self.hidden = nnx.Sequential(norm, linear(WIDTH), nnx.relu)
-        self.move = linear(4, kernel_init=nnx.initializers.zeros)
-
-    def __call__(self, queries, boxes, maps):
-        everywhere = jnp.stack([boxes] * len(maps), axis=2)
-        looked = self.attention.look(queries, everywhere, [x.shape[1:3] for x in maps])
-        queries = queries + self.attention(queries, everywhere, maps)
-        queries = queries + self.hidden(queries)
-        return queries, nnx.sigmoid(jax.scipy.special.logit(boxes) + self.move(queries)), looked
-
-
 class Detector(nnx.Module):
     """Strided convolutions; then every cell of the finer map asks what digit is centred in it."""
 
     def __init__(self, *, rngs):
         conv = partial(nnx.Conv, kernel_size=(3, 3), strides=2, rngs=rngs)
-        self.stem = nnx.Sequential(conv(1, 16), nnx.relu, conv(16, 32), nnx.relu)
-        self.fine = conv(32, WIDTH, strides=1)
+        linear, norm = partial(nnx.Linear, WIDTH, rngs=rngs), nnx.LayerNorm(WIDTH, rngs=rngs)
+        last = conv(32, WIDTH, strides=1)
+        self.fine = nnx.Sequential(conv(1, 16), nnx.relu, conv(16, 32), nnx.relu, last)
         self.coarse = nnx.Sequential(nnx.relu, conv(WIDTH, WIDTH))
-        self.layers = nnx.List([Layer(rngs=rngs), Layer(rngs=rngs)])
+        self.attention = DeformableAttention(WIDTH, rngs=rngs)
+        self.hidden = nnx.Sequential(norm, linear(WIDTH), nnx.relu)
+        self.move = linear(4, kernel_init=nnx.initializers.zeros)
         rare = nnx.initializers.constant(-4.0)  # few cells hold a digit's centre
-        self.classes = nnx.Linear(WIDTH, 10, bias_init=rare, rngs=rngs)
+        self.classes = linear(10, bias_init=rare)
 
     def __call__(self, canvas):
-        """Return every cell's box, its logits for the digits, and where the last layer looked."""
-        fine = self.fine(self.stem(canvas))
-        maps, looked = [fine, self.coarse(fine)], ()
+        """Return every cell's box, its logits for the digits, and where it looked."""
+        fine = self.fine(canvas)
+        maps = [fine, self.coarse(fine)]
         queries = fine.reshape(len(canvas), -1, WIDTH)
         boxes = jnp.broadcast_to(scene.cells(fine.shape[1]), (*queries.shape[:2], 4))
-        for layer in self.layers:
-            queries, boxes, looked = layer(queries, boxes, maps)
+        asked = queries, jnp.stack([boxes] * len(maps), axis=2)
+        looked = self.attention.look(*asked, [x.shape[1:3] for x in maps])
+        queries = queries + self.attention(*asked, maps)
+        queries = queries + self.hidden(queries)
+        boxes = nnx.sigmoid(jax.scipy.special.logit(boxes) + self.move(queries))
         return boxes, self.classes(queries), looked
 
 
@@ -132,10 +121,10 @@ def main(output="deformable_attention.png"):
     start = time.perf_counter()
     for i in track(range(STEPS), "training"):
         jax.block_until_ready(train_step(model, optimizer, jax.random.key(i), train))
-    print(f"trained in {time.perf_counter() - start:.0f} s")
-    # From which probability on a cell has a digit: what is best on other canvases of old digits.
+    # How probable a find must be is chosen on new canvases of the training digits.
     canvas, *truth = scene.scatter(jax.random.key(STEPS), *train, 200)
     least = scene.best_threshold(*nnx.jit(model)(canvas)[:2], *truth)
+    print(f"trained in {time.perf_counter() - start:.0f} s; finds are {least:.2f} probable or more")
     canvas, *truth = scene.scatter(jax.random.key(STEPS + 1), *test, 200)
     boxes, logits, looked = nnx.jit(model)(canvas)
     found, right = scene.score(boxes, logits, least, *truth)

@@ -140,14 +140,16 @@ def best_threshold(boxes, logits, label, true):
 def picture(output, canvas, boxes, logits, looked, least):
     """Draw what was found on eight canvases, and where the surest find of each looked."""
     kept, probability = select(boxes, logits, least), jax.nn.sigmoid(logits).max(-1)
-    figure = Figure(figsize=(12, 6.2), layout="constrained")
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    figure.suptitle("Digits found, and in orange where the surest one of each canvas was looked at")
+    box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1}
+    text = {"color": "cyan", "va": "top", "fontsize": 12, "fontweight": "bold", "bbox": box}
     for n, axes in enumerate(figure.subplots(2, 4).flat):
         axes.imshow(canvas[n, ..., 0], cmap="gray", extent=(0, SIDE, SIDE, 0))
         axes.set_axis_off()
         for q in np.flatnonzero(kept[n]):
             x, y, w, h = SIDE * np.asarray(boxes[n, q])
-            axes.add_patch(Rectangle((x - w / 2, y - h / 2), w, h, fill=False, color="tab:cyan"))
-            text = {"color": "tab:cyan", "va": "top", "fontsize": 12, "fontweight": "bold"}
+            axes.add_patch(Rectangle((x - w / 2, y - h / 2), w, h, fill=False, color="cyan"))
             axes.text(x - w / 2 + 1, y - h / 2 + 1, int(logits[n, q].argmax()), **text)
         if kept[n].any():
             surest = jnp.argmax(jnp.where(kept[n], probability[n], 0))
