@@ -68,7 +68,7 @@ class DeformableAttention(nnx.Module):
         masks = [jnp.ones(x.shape[:3], bool) for x in maps] if masks is None else masks
         # For every head a batch of images and of lists of points.
         sample = jax.vmap(partial(jaxwarp.grid_sample, channel_axis=-1), (3, 2), 2)
-        seen = 0
+        seen = jnp.zeros_like(queries).reshape(*queries.shape[:2], self.shape[0], -1)
         for x, mask, points, weight in zip(maps, masks, where, weights, strict=True):
             values = jnp.where(mask[..., None], self.value_proj(x), 0)
             read = sample(values.reshape(*x.shape[:3], self.shape[0], -1), 2 * points - 1)
@@ -107,8 +107,8 @@ class Detector(nnx.Module):
 
 @nnx.jit
 def train_step(model, optimizer, key, digits):
-    canvas, label, box = scene.scatter(key, *digits, BATCH)
-    value, gradient = nnx.value_and_grad(lambda m: scene.loss(*m(canvas)[:2], label, box))(model)
+    canvas, *truth = scene.scatter(key, *digits, BATCH)
+    value, gradient = nnx.value_and_grad(lambda m: scene.loss(*m(canvas)[:2], *truth))(model)
     optimizer.update(model, gradient)
     return value
 
@@ -121,10 +121,11 @@ def main(output="deformable_attention.png"):
     start = time.perf_counter()
     for i in track(range(STEPS), "training"):
         jax.block_until_ready(train_step(model, optimizer, jax.random.key(i), train))
+    seconds = time.perf_counter() - start
     # How probable a find must be is chosen on new canvases of the training digits.
     canvas, *truth = scene.scatter(jax.random.key(STEPS), *train, 200)
     least = scene.best_threshold(*nnx.jit(model)(canvas)[:2], *truth)
-    print(f"trained in {time.perf_counter() - start:.0f} s; finds are {least:.2f} probable or more")
+    print(f"trained in {seconds:.0f} s; finds are {least:.2f} probable or more")
     canvas, *truth = scene.scatter(jax.random.key(STEPS + 1), *test, 200)
     boxes, logits, looked = nnx.jit(model)(canvas)
     found, right = scene.score(boxes, logits, least, *truth)

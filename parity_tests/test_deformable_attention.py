@@ -125,7 +125,7 @@ def test_what_padding_holds_does_not_matter_but_what_it_hides_does():
 def test_references_that_are_neither_points_nor_boxes_raise_and_so_do_missing_maps():
     _, ours = modules()
     inputs = jax.tree.map(jnp.asarray, operands(4))
-    with pytest.raises(ValueError, match="boxes must be .* 2 or 4"):
+    with pytest.raises(ValueError, match=r"boxes must be .* 2 or 4"):
         ours(**inputs | {"boxes": inputs["boxes"][..., :3]})
     for wrong in ({"maps": inputs["maps"][:2]}, {"masks": masks()[:2]}):
         with pytest.raises(ValueError, match=r"zip\(\) argument"):
