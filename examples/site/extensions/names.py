@@ -58,7 +58,9 @@ def _described(node: nodes.Node) -> set[str]:
     while node.parent is not None:
         node = node.parent
         if isinstance(node, addnodes.desc):
-            found |= {f"{s['module']}.{s['fullname']}" for s in node.findall(addnodes.desc_signature)}
+            found |= {
+                f"{s['module']}.{s['fullname']}" for s in node.findall(addnodes.desc_signature)
+            }
     return found
 
 
