@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxwarp import _checks
 from jaxwarp.nn._conv_output_size import conv_output_size
@@ -37,12 +38,13 @@ def identity_head(
 
     Example:
         >>> from flax import nnx
+    from jax.typing import DTypeLike
         >>> identity_head(32, "affine", rngs=nnx.Rngs(0)).bias[...]
         Array([1., 0., 0., 0., 1., 0.], dtype=float32)
     """
     identity = make_transform(transform).identity
 
-    def bias(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+    def bias(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
         return jnp.asarray(identity, dtype).reshape(shape)
 
     zeros = nnx.initializers.zeros_init()
@@ -83,6 +85,7 @@ class LocalizationNet(nnx.Module):
     Example:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
+    from jax.typing import DTypeLike
         >>> network = LocalizationNet((28, 28, 1), "affine", rngs=nnx.Rngs(0))
         >>> network(jnp.ones((1, 28, 28, 1)))
         Array([[1., 0., 0., 0., 1., 0.]], dtype=float32)
