@@ -18,7 +18,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def test_the_version_has_one_place():
-    provider = PROJECT["tool"]["scikit-build"]["metadata"]["version"]
+    provider = next(p for p in PROJECT["tool"]["dynamic-metadata"] if p["field"] == "version")
     assert "version" in PROJECT["project"]["dynamic"]
     assert "version" not in PROJECT["project"]
     source = (ROOT / provider["input"]).read_text()
@@ -33,6 +33,25 @@ def test_a_checkout_tells_its_version():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == jaxwarp.__version__
+
+
+def test_on_pypi_every_link_of_the_readme_leads_somewhere():
+    readme = (ROOT / "README.md").read_text()
+    hook = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = readme
+    for substitution in hook["substitutions"]:
+        text = re.sub(substitution["pattern"], substitution["replacement"], text)
+    target = r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\""
+    before, after = ([a or b for a, b in re.findall(target, x)] for x in (readme, text))
+    assert len(before) == len(after) > 5
+    for link, absolute in zip(before, after, strict=True):
+        path = link.partition("#")[0]
+        if path and (ROOT / path).exists():
+            kind = "raw.githubusercontent.com" if path.endswith((".png", ".webp")) else "github.com"
+            assert absolute.startswith(f"https://{kind}/")
+            assert absolute.endswith(f"/main/{link}")
+        else:  # it was absolute, or leads to a heading of the page, or is code: f(x)[1](v)
+            assert absolute == link
 
 
 def test_the_changelog_has_its_form():
