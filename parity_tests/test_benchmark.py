@@ -2,6 +2,8 @@
 
 import importlib
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from parity_tests.benchmark import __main__ as command
-from parity_tests.benchmark import _machine, _report, attention, patches, sampling, splines
+from parity_tests.benchmark import _machine, _report, _timing, attention, patches, sampling, splines
 from parity_tests.benchmark._timing import Program, Row, measure
 from parity_tests.benchmark.sampling import Case
 
@@ -109,12 +111,21 @@ def test_a_measured_row_is_printed_written_and_drawn(tmp_path):
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_medians_and_ratios_belong_to_their_contenders():
-    clock = {"slow": 0.02, "torch": 0.005}
-    calls = {name: lambda s=s: _machine.time.sleep(s) for name, s in clock.items()}
-    measured = measure(Row("g", "r", calls), 0.0, pipelined=True)
-    assert 3 < measured.ratios["slow"] < 5
-    assert set(measured.ratios) == {"slow"}
+def test_medians_and_ratios_belong_to_their_contenders(monkeypatch):
+    now = 0.0
+
+    def takes(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(_timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    calls = {name: partial(takes, s) for name, s in {"slow": 0.02, "torch": 0.005}.items()}
+    for pipelined in (False, True):
+        measured = measure(Row("g", "r", calls), 0.0, pipelined=pipelined)
+        assert measured.ms == pytest.approx({"slow": 20, "torch": 5})
+        assert measured.ratios == pytest.approx({"slow": 4})
+        assert measured.ratio_quartiles == {"slow": pytest.approx([4, 4])}
+        assert len(measured.burst_ms["torch"]) == 3
 
 
 @pytest.mark.parametrize(
