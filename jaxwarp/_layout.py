@@ -51,10 +51,10 @@ class Layout(NamedTuple):
         ones of 1, whose other axes are 16 or longer. Volumes of 3 slices do exist.
         """
         other, sizes = Layout(not self.channels_last), [d for d in shape if isinstance(d, int)]
-        spatial, few = other.spatial(sizes), other.channels(sizes)
-        pictures = len(spatial) == 2 or (len(spatial) == 3 and not self.channels_last)
+        pictures = len(shape) == 4 or (len(shape) == 5 and not self.channels_last)
         if not pictures or len(sizes) < len(shape):
             return None
+        spatial, few = other.spatial(sizes), other.channels(sizes)
         if min(spatial) < 16 or not (few in (3, 4) or (few == 1 and len(set(spatial)) == 1)):
             return None
         pixels = " x ".join(str(d) for d in self.spatial(sizes))

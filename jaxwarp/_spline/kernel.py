@@ -9,7 +9,7 @@ The functions that take ``xp`` serve both JAX and, in float64 on the host, NumPy
 """
 
 from types import ModuleType
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -67,12 +67,18 @@ def frame(target: _A, xp: ModuleType = jnp) -> tuple[_A, _A]:
     return center, xp.where(reach > 0, reach, 1)
 
 
-def in_frame(smoothing: _A | float, scale: _A, ndim: int) -> _A:
+@overload
+def in_frame(smoothing: jax.Array, scale: jax.Array, ndim: int) -> jax.Array: ...
+@overload
+def in_frame(smoothing: float, scale: np.ndarray, ndim: int) -> float: ...
+def in_frame(
+    smoothing: jax.Array | float, scale: jax.Array | np.ndarray, ndim: int
+) -> jax.Array | np.ndarray | float:
     """Return the smoothing that means the same once coordinates are divided by ``scale``."""
     return smoothing / scale ** (4 - ndim)
 
 
-def system(knots: _A, smoothing: _A | float, xp: ModuleType = jnp) -> _A:
+def system(knots: _A, smoothing: jax.Array | float, xp: ModuleType = jnp) -> _A:
     """Return the matrix [[K + smoothing I, H], [H^T, 0]] of points (T, n), (T+n+1, T+n+1)."""
     count, ndim = knots.shape
     bending = kernel(knots[:, None], knots[None], xp)
