@@ -226,7 +226,7 @@ def _invert_flow(flow: jax.Array, steps: int, rule: Rule) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _integrate_velocity(velocity: jax.Array, steps: int, rule: Rule) -> jax.Array:
-    return _repeat(lambda flow: flow + _read(flow, flow, rule), velocity / 2**steps, steps)
+    return _repeat(lambda flow: flow + _read(flow, flow, rule), velocity / 2.0**steps, steps)
 
 
 @jax.jit

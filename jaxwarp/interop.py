@@ -63,8 +63,6 @@ def from_image(image: npt.ArrayLike | Picture, *, channel_axis: int = 1) -> jax.
 
     Example:
         >>> import numpy as np
-    import numpy.typing as npt
-    from jax.typing import DTypeLike
         >>> from_image(np.full((2, 3, 3), 255, np.uint8)).shape
         (1, 3, 2, 3)
     """

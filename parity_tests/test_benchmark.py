@@ -2,6 +2,8 @@
 
 import importlib
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from parity_tests.benchmark import __main__ as command
-from parity_tests.benchmark import _machine, _report, patches, sampling, splines
+from parity_tests.benchmark import _machine, _report, _timing, attention, patches, sampling, splines
 from parity_tests.benchmark._timing import Program, Row, measure
 from parity_tests.benchmark.sampling import Case
 
@@ -62,6 +64,15 @@ def test_splines_and_patches_compute_the_same(row):
         np.testing.assert_allclose(a.reshape(b.shape), b, rtol=0, atol=1e-3 * scale)
 
 
+@pytest.mark.parametrize("direction", sampling.DIRECTIONS)
+def test_attentions_compute_the_same(direction):
+    row = attention.row(attention.Attention(2, ((6, 5), (3, 4)), 7, 2, 3), direction)
+    expected = _arrays(row.contenders["torch"]())
+    assert len(expected) == 1 + 4 * (direction != "forward")  # two maps, points, weights
+    for theirs, ours in zip(expected, _arrays(row.contenders["jaxwarp"]()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
 def _arrays(result):
     leaves = jax.tree.leaves(result)
     return [x.detach().cpu().numpy() if torch.is_tensor(x) else np.asarray(x) for x in leaves]
@@ -100,12 +111,21 @@ def test_a_measured_row_is_printed_written_and_drawn(tmp_path):
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_medians_and_ratios_belong_to_their_contenders():
-    clock = {"slow": 0.02, "torch": 0.005}
-    calls = {name: lambda s=s: _machine.time.sleep(s) for name, s in clock.items()}
-    measured = measure(Row("g", "r", calls), 0.0, pipelined=True)
-    assert 3 < measured.ratios["slow"] < 5
-    assert set(measured.ratios) == {"slow"}
+def test_medians_and_ratios_belong_to_their_contenders(monkeypatch):
+    now = 0.0
+
+    def takes(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(_timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    calls = {name: partial(takes, s) for name, s in {"slow": 0.02, "torch": 0.005}.items()}
+    for pipelined in (False, True):
+        measured = measure(Row("g", "r", calls), 0.0, pipelined=pipelined)
+        assert measured.ms == pytest.approx({"slow": 20, "torch": 5})
+        assert measured.ratios == pytest.approx({"slow": 4})
+        assert measured.ratio_quartiles == {"slow": pytest.approx([4, 4])}
+        assert len(measured.burst_ms["torch"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib
 import inspect
 import re
 import subprocess
@@ -15,7 +16,7 @@ from parity_tests.harness import readme
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxwarp"
-DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "examples").glob("*.md"))
+DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "examples").rglob("*.md"))
 
 
 def modules_after_import(module):
@@ -155,13 +156,25 @@ def test_links_lead_somewhere(document):
 
 def test_gallery_has_every_example():
     scripts = {p.name for p in (ROOT / "examples").glob("*.py") if '"__main__"' in p.read_text()}
-    text = (ROOT / "examples" / "README.md").read_text()
+    text = (ROOT / "examples" / "gallery.md").read_text()
     assert set(re.findall(r"^\.venv/bin/python examples/(\S+)$", text, re.MULTILINE)) == scripts
 
 
-def test_readme_names_all_that_is_public():
-    text = without_code(ROOT / "README.md")
-    assert [name for name in PUBLIC if f"[`{name}`]" not in text] == []
+REFERENCE_INDEX = ROOT / "examples" / "reference" / "index.md"
+REFERENCE = sorted((ROOT / "examples" / "reference").glob("*.md"))
+
+
+@pytest.mark.parametrize("module", ["jaxwarp", "jaxwarp.nn", "jaxwarp.interop", "jaxwarp.testing"])
+def test_the_reference_describes_all_that_is_public(module):
+    names = {f"{module}.{name}" for name in importlib.import_module(module).__all__}
+    pages = "".join(page.read_text() for page in REFERENCE)
+    described = set(re.findall(r"^\.\. auto(?:function|class|data):: (\S+)$", pages, re.MULTILINE))
+    assert names <= described
+
+
+def test_the_references_table_of_contents_is_complete():
+    listed = re.findall(r"^jaxwarp\.(\w+)$", REFERENCE_INDEX.read_text(), re.MULTILINE)
+    assert sorted(listed) == PUBLIC
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -178,16 +191,16 @@ def test_types_are_published():
 
 
 def test_pictures_are_small():
-    pictures = sorted((ROOT / "examples").rglob("*.png"))
+    pictures = sorted((ROOT / "examples" / "images").iterdir())
     assert pictures
     assert {p.name: p.stat().st_size for p in pictures if p.stat().st_size >= 200_000} == {}
 
 
-def test_readme_shows_the_committed_results():
-    text = readme.README.read_text()
+@pytest.mark.parametrize("document", [readme.README, readme.PAGE], ids=lambda d: d.name)
+def test_documents_show_the_committed_results(document):
     results = readme.read("parity-cpu.json"), readme.read("benchmark-cpu.json")
     compiled = [readme.read(f"compiled-{name}.json") for name in readme.DEVICES]
-    assert readme.written(text, *results, *compiled) == text
+    assert readme.written(document, *results, compiled) == document.read_text()
     full = (readme.RESULTS / "benchmark-cpu.md").read_text()
     assert full == readme.full_benchmark(results[1])
 

@@ -40,9 +40,6 @@ def identity_head(
 
     Example:
         >>> from flax import nnx
-    from jax import Array
-    from jax.typing import ArrayLike, DTypeLike
-    from jaxtyping import Float
         >>> identity_head(32, "affine", rngs=nnx.Rngs(0)).bias[...]
         Array([1., 0., 0., 0., 1., 0.], dtype=float32)
     """
@@ -89,9 +86,6 @@ class LocalizationNet(nnx.Module):
     Example:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
-    from jax import Array
-    from jax.typing import ArrayLike, DTypeLike
-    from jaxtyping import Float
         >>> network = LocalizationNet((28, 28, 1), "affine", rngs=nnx.Rngs(0))
         >>> network(jnp.ones((1, 28, 28, 1)))
         Array([[1., 0., 0., 0., 1., 0.]], dtype=float32)
