@@ -64,6 +64,7 @@ autodoc_typehints_format = "short"
 autosummary_generate = False
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
+napoleon_attr_annotations = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
