@@ -1,6 +1,7 @@
 """The package as it is handed out: what importing it costs, its layers, its documents."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -50,8 +51,17 @@ MODULES = {dotted(path): path for path in PACKAGE.rglob("*.py")}
 
 def imported(path):
     """Return the modules of ours that a file imports, wherever in the file it does so."""
+    return imports_among(ast.walk(ast.parse(path.read_text())), path)
+
+
+def imported_at_once(path):
+    """Return the modules of ours that a file imports when it is imported itself."""
+    return imports_among(ast.parse(path.read_text()).body, path)
+
+
+def imports_among(nodes, path):
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -68,6 +78,49 @@ def test_no_import_cycle():
         free = {module for module, needs in graph.items() if not needs & graph.keys() - {module}}
         assert free, f"import cycle among {sorted(graph)}"
         graph = {module: needs for module, needs in graph.items() if module not in free}
+
+
+def test_no_chain_of_imports_is_long():
+    """Seven modules are as many as a reader goes through from `jaxwarp` down to the ground."""
+    graph = {module: imported_at_once(path) - {module} for module, path in MODULES.items()}
+
+    @functools.cache
+    def longest(module):
+        return (module, *max(map(longest, sorted(graph[module])), key=len, default=()))
+
+    assert [chain for chain in map(longest, graph) if len(chain) > 7] == []
+
+
+ROOMS = {path.name: path for path in PACKAGE.glob("_[a-z]*") if path.is_dir()}
+GROUND = {"_checks", "_coords", "_layout", "_sharding", "_small_matrix", "_workarounds"}
+
+
+def test_rooms_do_not_quarry_each_other():
+    """A room builds on the ground, and on what the sampler offers; never on a public module."""
+    assert {"_sampler", "_spline", "_objects", "_workarounds"} == ROOMS.keys()
+    for room, folder in ROOMS.items():
+        for path in folder.rglob("*.py"):
+            others = {module.split(".")[1] for module in imported(path)} - {room} - GROUND
+            assert others <= {"_sampler"}, f"{path} imports {others}"
+
+
+def test_public_modules_do_not_import_each_other():
+    public = {vars(jaxwarp)[name].__module__ for name in PUBLIC}
+    public = {module for module in public if module.count(".") == 1} & MODULES.keys()
+    assert public
+    for module in public:
+        others = imported(MODULES[module]) & public - {module}
+        assert not others, f"{module} imports {others}"
+
+
+def test_nobody_looks_into_the_sampler():
+    """Outside its room it is `jaxwarp._sampler` alone; only `jaxwarp` itself knows of backends."""
+    inside = {"jaxwarp._sampler.backends"} & imported(MODULES["jaxwarp"])
+    assert inside, "nothing would lower the sampler"
+    for module, path in MODULES.items():
+        if module != "jaxwarp" and not module.startswith("jaxwarp._sampler"):
+            deeper = {m for m in imported(path) if m.startswith("jaxwarp._sampler.")}
+            assert not deeper, f"{module} imports {deeper}"
 
 
 # Documents -------------------------------------------------------------------

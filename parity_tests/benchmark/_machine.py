@@ -50,6 +50,7 @@ def describe() -> dict[str, str]:
         "JAX device": f"{device.platform} ({device.device_kind})",
         "sampler": jaxwarp.backend_of(device.platform),
         "torch device": torch_side.device_name(),
+        "jaxwarp": jaxwarp.__version__,
         **versions,
         "torch": torch.__version__,
         "python": platform.python_version(),

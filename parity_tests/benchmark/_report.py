@@ -32,6 +32,7 @@ def _row(m: Measurement, bandwidth: float) -> dict[str, Any]:
         "ms": m.ms,
         "fastest ms": m.fastest_ms,
         "ratio to torch": m.ratios,
+        "quartiles of the ratio": m.ratio_quartiles,
         "calls": m.calls,
         "temporary bytes": m.temp_bytes,
         "ns per value": {k: 1e6 * ms / m.row.values for k, ms in m.ms.items()}
@@ -68,7 +69,7 @@ def table(group: str, results: Results) -> str:
         cells = (f"{_ratio(s['mean'])} ({_ratio(s['worst'])})" if s else "" for s in summaries)
         body.append(["geometric mean (worst)", *cells, *[""] * len(_extras([], rows))])
     notes = dict.fromkeys(row["note"] for row in rows if row["note"])
-    return "\n".join([_aligned([head, *body]), *(f"\n{note}" for note in notes)])
+    return "\n".join([aligned([head, *body]), *(f"\n{note}" for note in notes)])
 
 
 def _heading(name: str, has_ratio: bool) -> str:
@@ -104,7 +105,8 @@ def _number(x: float | None, factor: float, spec: str) -> str:
     return "" if x is None else format(x * factor, spec)
 
 
-def _aligned(lines: Iterable[Sequence[str]]) -> str:
+def aligned(lines: Iterable[Sequence[str]]) -> str:
+    """Lay out a heading and lines as a Markdown table with straight columns."""
     lines = list(lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])

@@ -61,11 +61,16 @@ class Program:
 
 @dataclass
 class Measurement:
-    """A row's outcome: each contender's median and fastest time, calls, and memory."""
+    """A row's outcome: each contender's median and fastest time, calls, and memory.
+
+    `burst_ms` has the median of every burst; the contenders' bursts of one turn are neighbours in
+    time.
+    """
 
     row: Row
     ms: dict[str, float]
     fastest_ms: dict[str, float]
+    burst_ms: dict[str, list[float]]
     calls: dict[str, int]
     temp_bytes: dict[str, int]
 
@@ -74,6 +79,23 @@ class Measurement:
         """The medians in units of torch's, where the row has one."""
         unit = self.ms.get("torch")
         return {} if unit is None else {k: v / unit for k, v in self.ms.items() if k != "torch"}
+
+    @property
+    def ratio_quartiles(self) -> dict[str, list[float]]:
+        """Between which two ratios to torch half of the turns were."""
+        turns = {name: self._ratios_of_turns(name) for name in self.ratios}
+        return {name: _quartiles(ratios) for name, ratios in turns.items()}
+
+    def _ratios_of_turns(self, name: str) -> list[float]:
+        pairs = zip(self.burst_ms[name], self.burst_ms["torch"], strict=True)
+        return [ours / torch for ours, torch in pairs]
+
+
+def _quartiles(x: list[float]) -> list[float]:
+    if len(x) == 1:
+        return x * 2
+    low, _, high = statistics.quantiles(x, n=4, method="inclusive")
+    return [low, high]
 
 
 def measure(
@@ -94,7 +116,7 @@ def measure(
     """
     contenders = {**row.contenders, **(row.peers if peers else {})}
     estimates = {name: _second_call(call) for name, call in contenders.items()}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[list[float]]] = {name: [] for name in contenders}
     start = time.perf_counter()
     for turn in itertools.count():
         if turn >= rounds and time.perf_counter() - start > seconds:
@@ -104,15 +126,23 @@ def measure(
             if count > 1:
                 _timed(call, 1)
             if pipelined:
-                times[name].append(_timed(call, count) / count)
+                times[name].append([_timed(call, count) / count])
             else:
-                times[name] += [_timed(call, 1) for _ in range(count)]
+                times[name].append([_timed(call, 1) for _ in range(count)])
+    return _measurement(row, times, _temp_bytes(row, contenders))
+
+
+def _measurement(
+    row: Row, bursts: Mapping[str, list[list[float]]], temp_bytes: dict[str, int]
+) -> Measurement:
+    times = {name: list(itertools.chain(*lists)) for name, lists in bursts.items()}
     return Measurement(
         row,
-        {name: 1e3 * statistics.median(t) for name, t in times.items()},
-        {name: 1e3 * min(t) for name, t in times.items()},
-        {name: len(t) for name, t in times.items()},
-        _temp_bytes(row, contenders),
+        ms={name: 1e3 * statistics.median(t) for name, t in times.items()},
+        fastest_ms={name: 1e3 * min(t) for name, t in times.items()},
+        burst_ms={name: [1e3 * statistics.median(t) for t in b] for name, b in bursts.items()},
+        calls={name: len(t) for name, t in times.items()},
+        temp_bytes=temp_bytes,
     )
 
 

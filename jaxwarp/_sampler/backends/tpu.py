@@ -7,7 +7,6 @@ few channels a row has room for all neighbours of a point; with many, a row is o
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler.backends.blocks import Block, Cut, cut_of, fold_blocks, merge, split
 from jaxwarp._sampler.backends.portable import chained_scale
 from jaxwarp._sampler.neighbours import Points, chain_factors, locate, times
-from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sampler.spec import SampleSpec, Shaped
 from jaxwarp._sharding import zeros
 
 # A row of so many numbers is one row of the machine's registers, filled or not.
@@ -30,7 +29,7 @@ _Operands = Mapping[str, jax.Array]
 _One = Callable[[_Operands, SampleSpec, Cut], jax.Array]
 
 
-def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
+def supports(op: str, operands: Mapping[str, Shaped], spec: SampleSpec) -> bool:
     """Tell whether all sizes are known and a row holds more than a pixel."""
     source = operands["values" if op == "splat" else "image"]
     if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):
@@ -149,10 +148,8 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
 
     rows = zeros((count, cut.area * channels), grid)
     rows = fold_blocks(visit, rows, points, spec, cut)
-    # In one line, or XLA cuts the rows where they lie, each C filled up to 128 numbers.
-    line = lax.optimization_barrier(rows.T.reshape(-1))
     shape = (channels, *before, *cut.counts)
-    blocks = [pixels.reshape(shape) for pixels in jnp.split(line, cut.area)]
+    blocks = [pixels.reshape(shape) for pixels in jnp.split(_turned(rows), cut.area)]
     return merge(blocks, cut).astype(spec.dtype)
 
 
@@ -181,10 +178,18 @@ def _rows(image: jax.Array, cut: Cut) -> jax.Array:
 def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> list[jax.Array]:
     """Gather (C, points) for each pixel; what is outside reads zero, whatever is there."""
     read = rows.at[block.number[0]].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    # Merely cut up, XLA would leave the rows as they lie, each C filled up to 128 numbers.
-    turned = read.T.reshape(cut.area, -1, read.shape[0])
+    turned = _turned(read).reshape(cut.area, -1, read.shape[0])
     pixels = zip(turned, _by_pixel(block.inside), strict=True)
     return [jnp.where(inside[None], pixel.astype(dtype), 0) for pixel, inside in pixels]
+
+
+def _turned(rows: jax.Array) -> jax.Array:
+    """Return rows' columns one behind the other, in one line.
+
+    If they were not in one line, XLA would leave the rows as they lie, and all that is computed
+    from them, too: a few numbers each, filled up to a whole row of registers.
+    """
+    return lax.optimization_barrier(rows.T.reshape(-1))
 
 
 def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
@@ -193,7 +198,9 @@ def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
     XLA sorts them anyway, but then reads them in that order in a loop of its own kind, which
     takes four times the bundles of a gather. The barrier keeps it from finding that loop again.
     """
-    at, order = lax.sort_key_val(at, jnp.arange(at.size, dtype=jnp.int32))
+    # To be stable takes one operand more, and nearly twice the time to compile.
+    order = jnp.arange(at.size, dtype=jnp.int32)
+    at, order = lax.sort((at, order), num_keys=1, is_stable=False)
     rows = rows.at[order].get(mode="promise_in_bounds", wrap_negative_indices=False)
     rows = lax.optimization_barrier(rows)
     return image.at[at].add(rows, mode="drop", wrap_negative_indices=False, indices_are_sorted=True)
