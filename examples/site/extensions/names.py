@@ -12,7 +12,7 @@ NAME = re.compile(r"[A-Za-z_][\w.]*")
 # Somebody else's: "OpenCV's `remap`".
 POSSESSIVE = re.compile(r"\Ws\s+$")
 # What a name is looked up under, as it stands or as those who write about it shorten it.
-PREFIXES = ("", "jaxwarp.", "jaxwarp.nn.", "jaxwarp.interop.", "jaxwarp.testing.")
+PREFIXES = ("", "jaxwarp.", "jaxwarp.nn.", "jaxwarp.testing.")
 
 
 class Names(SphinxPostTransform):
