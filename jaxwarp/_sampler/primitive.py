@@ -105,7 +105,7 @@ def _lower(
     avals: Any = dict(zip(names, ctx.avals_in, strict=True))
     alone = placement.runs_by_itself(ctx)
     exported = ctx.module_context.lowering_parameters.for_export
-    own = not exported and (alone or placement.can_be_cut(ctx))
+    own = not exported and (alone or placement.can_be_cut(ctx, platform))
     backend = choose(platform if own else None, op, avals, spec)
 
     def compute(*args: Any) -> jax.Array:
