@@ -1,11 +1,12 @@
-"""Register a brain in three dimensions by a diffeomorphism: register_volumes.py [OUTPUT.png].
+"""Register a brain in three dimensions: register_volumes.py [OUTPUT.png [SEED]].
 
 The MNI152 template of a head's MRI (T1, 2 mm, 99 x 117 x 95 voxels, from nilearn) and a copy of
 it that a known diffeomorphism has deformed, brightened and noisy. A stationary velocity field is
 fitted from coarse to fine: by gradient descent, through its integration and the warp, on local
 cross-correlation, which no brightening changes, and a penalty on bending. What it finds is
-compared with the truth. The figure shows slices before and after, the deformed lattice and the
-Jacobian determinant.
+compared with the truth. The settings were chosen with the deformation of seed 0; the one that
+is found here is another, of seed 1. The figure shows slices before and after, the deformed
+lattice and the Jacobian determinant.
 """
 
 import sys
@@ -99,11 +100,11 @@ def register(moving, fixed):
     return resize_flow(integrate(resize(knots, size)), spatial)
 
 
-def make_pair():
+def make_pair(seed):
     """Return the template, its deformed copy, the flow between them, and where the brain is."""
     template = jnp.asarray(load_mni152_template(resolution=2).get_fdata(), jnp.float32)
     brain = np.asarray(load_mni152_brain_mask(resolution=2).get_fdata()) > 0
-    keys = jax.random.split(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(seed))
     velocity = resize(4 * jax.random.normal(keys[0], (1, 4, 5, 4, 3)), template.shape)
     flow = jaxwarp.integrate_velocity(velocity)
     moving = template[None, ..., None]
@@ -111,8 +112,8 @@ def make_pair():
     return moving, GAIN * warp(moving, flow) + OFFSET + noise, flow, brain
 
 
-def main(output="register_volumes.png"):
-    moving, fixed, truth, brain = make_pair()
+def main(output="register_volumes.png", seed="1"):
+    moving, fixed, truth, brain = make_pair(int(seed))
     start = time.perf_counter()
     found = register(moving, fixed)
     seconds = time.perf_counter() - start
@@ -155,7 +156,7 @@ def draw(output, moving, fixed, flow, determinant):
                     panel.contour(middle(source[..., other]).T, colors="tab:orange", **lines)
     figure.colorbar(grid[0, -1].images[0], ax=grid[:, -1], shrink=0.6)
     figure.savefig(output, dpi=80)
-    Image.open(output).quantize(256).save(output, optimize=True)
+    Image.open(output).convert("RGB").quantize(256).save(output, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The task of `deformable_attention`: scikit-learn's digits scattered among clutter, and scores.
+"""The task of `deformable_attention`: scikit-learn's digits among clutter, loss, scores, picture.
 
 Boxes are (x, y, w, h): centre and size, as fractions of the canvas.
 """
@@ -8,14 +8,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
 from sklearn.datasets import load_digits
 
 import jaxwarp
 
-SIDE, CELLS = (
-    72,
-    3,
-)  # pixels of a canvas; each of its 3 x 3 cells holds a digit, clutter, or nothing
+SIDE = 72  # pixels of a canvas
+CELLS = 3  # each of its 3 x 3 cells holds a digit, clutter, or nothing
 OBJECTS = CELLS**2
 
 
@@ -48,7 +50,7 @@ def scatter(key, digits, labels, count):
         (kind == 1)[..., None, None], jnp.ones((8, 8)).at[4:, 4:].set(0), 1
     )
     patches = patches * (kind < 2)[..., None, None]
-    drawn = draw(patches, 2 * center - 1, size, angle).max(axis=1)
+    drawn = paint(patches, 2 * center - 1, size, angle).max(axis=1)
     contrast = jax.random.uniform(keys[5], (count, 1, 1), minval=0.6)
     noise = 0.1 * jax.random.normal(keys[6], drawn.shape)
     label = jnp.where(kind == 0, labels[which], 10)
@@ -56,8 +58,8 @@ def scatter(key, digits, labels, count):
     return (contrast * drawn + noise)[..., None], label, boxes
 
 
-def draw(patches, center, size, angle):
-    """Draw patches (N, K, 8, 8), each on a canvas of its own: (N, K, 72, 72)."""
+def paint(patches, center, size, angle):
+    """Paint patches (N, K, 8, 8), each on a canvas of its own: (N, K, 72, 72)."""
     count = patches.shape[0] * patches.shape[1]
     cos, sin = jnp.cos(angle) / size[..., 0], jnp.sin(angle) / size[..., 0]
     linear = jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
@@ -84,6 +86,18 @@ def targets(label, box, side):
     return digits, jnp.ones((side**2, 4)).at[cell].set(box, mode="drop")
 
 
+def loss(boxes, logits, label, true):
+    """Return the focal loss of the digits plus how far their boxes are off, for each digit."""
+    digits, true = targets(label, true, round(boxes.shape[1] ** 0.5))
+    there = digits < 10
+    wrong = optax.sigmoid_focal_loss(logits, jax.nn.one_hot(digits, 10), alpha=0.25).sum()
+    off = 10 * jnp.abs(boxes - true)[..., :2] + jnp.abs(jnp.log(boxes / true))[..., 2:]
+    return (wrong + jnp.where(there[..., None], off, 0).sum()) / there.sum()
+
+
+# What was found ---------------------------------------------------------------
+
+
 def overlap(a, b):
     """Return the intersection of boxes over their union."""
     low = jnp.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
@@ -92,18 +106,56 @@ def overlap(a, b):
     return both / (jnp.prod(a[..., 2:], -1) + jnp.prod(b[..., 2:], -1) - both)
 
 
-def select(boxes, probability, least):
+def select(boxes, logits, least):
     """Mark the boxes (N, Q, 4) that are probable, and more so than all they overlap by half."""
-    best = probability.max(-1)
+    best = jax.nn.sigmoid(logits).max(-1)
     beaten = (overlap(boxes[:, :, None], boxes[:, None]) > 0.5) & (best[:, None] > best[..., None])
     return (best > least) & ~beaten.any(-1)
 
 
-def score(boxes, probability, kept, label, true):
+@jax.jit
+def score(boxes, logits, least, label, true):
     """Return which share of the digits is found, and which share of what is found is right.
 
-    Right is the digit's class, with a box that overlaps its own by half.
+    Found is what is at least so probable; right is the digit's class, with a box that overlaps
+    its own by half.
     """
+    kept = select(boxes, logits, least)
     close = overlap(boxes[:, :, None], true[:, None]) > 0.5
-    right = close & (probability.argmax(-1)[..., None] == label[:, None]) & kept[..., None]
-    return right.any(1).sum() / (label < 10).sum(), right.any(2).sum() / kept.sum()
+    right = close & (logits.argmax(-1)[..., None] == label[:, None]) & kept[..., None]
+    found = right.any(1).sum() / (label < 10).sum()
+    return found, right.any(2).sum() / jnp.maximum(kept.sum(), 1)
+
+
+def best_threshold(boxes, logits, label, true):
+    """Return the probability from which on finds agree best with the truth, by their F1 score."""
+
+    def f1(least):
+        found, right = score(boxes, logits, least, label, true)
+        return 2 * found * right / max(found + right, 1e-9)
+
+    return max(np.arange(0.1, 0.9, 0.05), key=f1)
+
+
+def picture(output, canvas, boxes, logits, looked, least):
+    """Draw what was found on eight canvases, and where the surest find of each looked."""
+    kept, probability = select(boxes, logits, least), jax.nn.sigmoid(logits).max(-1)
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    figure.suptitle("Digits found, and in orange where the surest one of each canvas was looked at")
+    box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1}
+    text = {"color": "cyan", "va": "top", "fontsize": 12, "fontweight": "bold", "bbox": box}
+    for n, axes in enumerate(figure.subplots(2, 4).flat):
+        axes.imshow(canvas[n, ..., 0], cmap="gray", extent=(0, SIDE, SIDE, 0))
+        axes.set_axis_off()
+        for q in np.flatnonzero(kept[n]):
+            x, y, w, h = SIDE * np.asarray(boxes[n, q])
+            axes.add_patch(Rectangle((x - w / 2, y - h / 2), w, h, fill=False, color="cyan"))
+            axes.text(x - w / 2 + 1, y - h / 2 + 1, int(logits[n, q].argmax()), **text)
+        if kept[n].any():
+            surest = jnp.argmax(jnp.where(kept[n], probability[n], 0))
+            where, weights = (np.asarray(x[n, surest]) for x in looked)
+            style = {"color": "tab:orange", "alpha": 0.7, "edgecolors": "none"}
+            axes.scatter(*SIDE * where.reshape(-1, 2).T, s=200 * weights.ravel(), **style)
+        axes.set(xlim=(0, SIDE), ylim=(SIDE, 0))
+    figure.savefig(output, dpi=70)
+    Image.open(output).convert("RGB").quantize(96).save(output, optimize=True)

@@ -1,6 +1,7 @@
 """Differentiable image warping for JAX: affine grids, grid sampling, thin-plate splines."""
 
 import importlib as _importlib
+import types as _types
 import typing as _typing
 
 from jaxwarp._flows import (
@@ -13,7 +14,7 @@ from jaxwarp._grids import affine_grid, flow_grid, homography_grid
 from jaxwarp._matrices import affine_matrix, compose_affine, invert_affine, theta_from_pixels
 from jaxwarp._patches import crop_and_resize, paste, patch_affine
 from jaxwarp._sample import grid_sample, remap, splat
-from jaxwarp._sampler import backend_of
+from jaxwarp._sampler.backends import backend_of
 from jaxwarp._spline.operator import ThinPlateOperator
 from jaxwarp._spline.spline import ThinPlateSpline
 from jaxwarp._spline_geometry import bending_energy, tps_invert, tps_jacobian_determinant
@@ -62,7 +63,7 @@ __all__ = [
 _LAZY = ("interop", "nn")
 
 
-def __getattr__(name: str) -> _typing.Any:
+def __getattr__(name: str) -> _types.ModuleType:
     if name in _LAZY:
         return _importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

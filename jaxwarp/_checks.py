@@ -11,19 +11,21 @@ import operator
 import sys
 import warnings
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import SupportsIndex
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout, layout_of
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Name a value in an error: an array by its dtype and shape, anything else as Python does."""
     if isinstance(value, _ARRAYS):
         return f"an array of dtype {value.dtype} and shape {value.shape}"
@@ -45,12 +47,12 @@ def warn(message: str) -> None:
 # Arrays -----------------------------------------------------------------------
 
 
-def float_array(name: str, x: Any) -> jax.Array:
+def float_array(name: str, x: ArrayLike) -> jax.Array:
     """Return ``x`` as a JAX array, or raise if it is not a real floating-point array."""
     return _floating(name, numeric_array(name, x), "x.astype(jnp.float32)")
 
 
-def image_array(name: str, x: Any) -> jax.Array:
+def image_array(name: str, x: ArrayLike) -> jax.Array:
     """Return the pixels ``x`` as a JAX array, or raise if they are not floating-point."""
     array = numeric_array(name, x)
     return _floating(name, array, "x / 255, or jaxwarp.interop.from_image, for 8-bit pictures")
@@ -63,7 +65,7 @@ def _floating(name: str, array: jax.Array, advice: str) -> jax.Array:
     return array
 
 
-def numeric_array(name: str, x: Any) -> jax.Array:
+def numeric_array(name: str, x: ArrayLike) -> jax.Array:
     """Return ``x`` as a JAX array, or raise if it is not an array at all."""
     if not isinstance(x, _ARRAYS) and not hasattr(x, "__jax_array__"):
         is_torch = type(x).__module__.partition(".")[0] == "torch"
@@ -96,7 +98,7 @@ def same_batch(advice: str = "", **arrays: jax.Array) -> None:
         )
 
 
-def pixel_count(name: str, sizes: Sequence[Any], what: str = "in one image") -> None:
+def pixel_count(name: str, sizes: Sequence[Dim], what: str = "in one image") -> None:
     """Raise if so many pixels, where their number is known, cannot be counted in 31 bits."""
     known = [d for d in sizes if isinstance(d, int)]
     if len(known) == len(sizes) and math.prod(known) >= 2**31:
@@ -105,12 +107,18 @@ def pixel_count(name: str, sizes: Sequence[Any], what: str = "in one image") -> 
         )
 
 
-def images(name: str, x: Any, layout: Layout, axes: int, spatial: str = "*spatial") -> jax.Array:
-    """Return a batch of images with so many spatial axes, none of them empty, or raise."""
+def images(
+    name: str, x: ArrayLike, layout: Layout, axes: int | None = None, spatial: str = "*spatial"
+) -> jax.Array:
+    """Return a batch of images, none of whose spatial axes is empty, or raise.
+
+    They have so many spatial axes, or 1, 2 or 3.
+    """
     x = image_array(name, x)
     described = layout.describe(spatial)
-    rule = f"{described} with {axes} spatial axes"
-    shape(name, x, rule, x.ndim == axes + 2, no_batch(name, x, axes + 2))
+    rule = f"{described} with {axes or '1, 2 or 3'} spatial axes"
+    fits = x.ndim in (3, 4, 5) if axes is None else x.ndim == axes + 2
+    shape(name, x, rule, fits, no_batch(name, x, axes + 2) if axes else "")
     empty = any(isinstance(d, int) and d == 0 for d in layout.spatial(x.shape))
     shape(name, x, f"{described} with no empty spatial axis", not empty)
     return x
@@ -119,7 +127,7 @@ def images(name: str, x: Any, layout: Layout, axes: int, spatial: str = "*spatia
 # Options ----------------------------------------------------------------------
 
 
-def choice(name: str, value: Any, allowed: Collection[str]) -> str:
+def choice(name: str, value: str, allowed: Collection[str]) -> str:
     """Return ``value``, or raise if it is not one of the ``allowed`` names."""
     if not isinstance(value, str) or value not in allowed:
         names = ", ".join(repr(a) for a in allowed)
@@ -127,7 +135,7 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     return value
 
 
-def flag(name: str, value: Any, order: str = "") -> bool:
+def flag(name: str, value: bool | None, order: str = "") -> bool:
     """Return a bool argument; ``None`` means False, as it does for torch.
 
     ``order`` says how the function is called, for those who gave it an array here.
@@ -142,22 +150,32 @@ def flag(name: str, value: Any, order: str = "") -> bool:
     return bool(value)
 
 
-def count(name: str, value: Any) -> int:
-    """Return a number of something, or raise if it is not an integer of at least 1."""
-    rule = f"{name} must be an integer of at least 1, got {describe(value)}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(rule)
-    if operator.index(value) < 1:
-        raise ValueError(rule)
-    return operator.index(value)
+def count(name: str, value: SupportsIndex, least: int = 1, most: int | None = None) -> int:
+    """Return a number of something, or raise if it is not an integer in a range.
+
+    No array is a number here: how many there are is static, and an array may be traced.
+    """
+    try:
+        if isinstance(value, bool | np.bool_ | np.ndarray | jax.Array):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {describe(value)}") from None
+    if number < least or (most is not None and number > most):
+        rule = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise ValueError(f"{name} must be {rule}, got {number}")
+    return number
 
 
 # Sizes ------------------------------------------------------------------------
 
 
 def output_size(
-    name: str, size: Any, lengths: Collection[int] = (3, 4, 5), layout: str = "(N, C, *spatial)"
-) -> tuple[Any, ...]:
+    name: str,
+    size: Sequence[Dim],
+    lengths: Collection[int] = (3, 4, 5),
+    layout: str = "(N, C, *spatial)",
+) -> tuple[Dim, ...]:
     """Return a size as a tuple of positive integers (or symbolic dimensions)."""
     if not isinstance(size, Sequence) or isinstance(size, str | bytes):
         advice = " (the size of an array x is x.shape)" if isinstance(size, _ARRAYS) else ""
@@ -173,8 +191,8 @@ def output_size(
 
 
 def image_size(
-    name: str, size: Any, channel_axis: Any, lengths: Collection[int] = (3, 4, 5)
-) -> tuple[Any, tuple[Any, ...]]:
+    name: str, size: Sequence[Dim], channel_axis: int, lengths: Collection[int] = (3, 4, 5)
+) -> tuple[Dim, tuple[Dim, ...]]:
     """Return batch and spatial sizes of (N, C, *spatial), or of the other layout."""
     layout = layout_of(channel_axis)
     dims = output_size(name, size, lengths, layout.describe())
@@ -182,7 +200,7 @@ def image_size(
     return dims[0], layout.spatial(dims)
 
 
-def spatial_size(name: str, size: Any, axes: int, channel_axis: Any) -> tuple[Any, ...]:
+def spatial_size(name: str, size: Sequence[Dim], axes: int, channel_axis: int) -> tuple[Dim, ...]:
     """Return the spatial sizes, given alone or within a whole image's."""
     layout = layout_of(channel_axis)
     dims = output_size(name, size, range(1, 6), f"(*spatial) or {layout.describe()}")
@@ -195,13 +213,13 @@ def spatial_size(name: str, size: Any, axes: int, channel_axis: Any) -> tuple[An
     return layout.spatial(dims)
 
 
-def plausible(name: str, dims: Sequence[Any], layout: Layout) -> None:
+def plausible(name: str, dims: Sequence[Dim], layout: Layout) -> None:
     """Warn if sizes look as if the other layout were meant."""
     if doubt := layout.doubt(dims):
         warn(f"{name} is {tuple(dims)}: {doubt}")
 
 
-def _dimension(name: str, d: Any) -> Any:
+def _dimension(name: str, d: Dim) -> Dim:
     if jax.export.is_symbolic_dim(d):
         return d
     if isinstance(d, jax.core.Tracer):

@@ -15,13 +15,17 @@ Only this module turns one order into the other.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
+
+# A size along one axis: an int or, in a function that is exported for any size, a symbolic
+# dimension, which adds, multiplies and compares like one, and whose class JAX does not publish.
+Dim: TypeAlias = int | Any
 
 _T = TypeVar("_T")
 _A = TypeVar("_A", jax.Array, np.ndarray)
@@ -32,23 +36,24 @@ def xyz_order(per_axis: Sequence[_T]) -> tuple[_T, ...]:
     return tuple(per_axis)[::-1]
 
 
-# Which columns of a box (..., 4) are (first y, first x, last y, last x).
-BOX_FORMATS = {"xyxy": (1, 0, 3, 2), "yxyx": (0, 1, 2, 3)}
+# In which direction the ends of a box are read for their (y, x).
+BOX_FORMATS = {"xyxy": -1, "yxyx": 1}
 
 
 def box_ends(boxes: _A, box_format: str) -> tuple[_A, _A]:
     """Return where boxes (..., 4) begin and where they end, (..., 2) each, in array order."""
-    ordered = boxes[..., np.asarray(BOX_FORMATS[box_format])]
-    return ordered[..., :2], ordered[..., 2:]
+    # Slices, for they have slices as transposes; picked columns would be scattered.
+    ends = boxes.reshape(*boxes.shape[:-1], 2, 2)[..., :: BOX_FORMATS[box_format]]
+    return ends[..., 0, :], ends[..., 1, :]
 
 
-def coordinate_dtype(*dtypes: DTypeLike) -> Any:
+def coordinate_dtype(*dtypes: DTypeLike) -> np.dtype:
     """Return the dtype that coordinates, weights and sums use: at least float32."""
     candidates = [jnp.dtype(d) for d in (jnp.float32, *dtypes)]
     return max(candidates, key=lambda dtype: jnp.finfo(dtype).bits)
 
 
-def to_pixels(g: jax.Array, size: Any, align_corners: bool) -> jax.Array:
+def to_pixels(g: jax.Array, size: ArrayLike, align_corners: bool) -> jax.Array:
     """Map normalised coordinates to pixel positions along one axis of ``size`` pixels.
 
     ``size`` may be an int, a symbolic dimension or a traced array.
@@ -59,7 +64,7 @@ def to_pixels(g: jax.Array, size: Any, align_corners: bool) -> jax.Array:
     return (g + 1) * (extent / 2) - 0.5
 
 
-def to_normalized(p: jax.Array, size: Any, align_corners: bool) -> jax.Array:
+def to_normalized(p: jax.Array, size: ArrayLike, align_corners: bool) -> jax.Array:
     """Map pixel positions to normalised coordinates along one axis; inverse of `to_pixels`.
 
     With ``align_corners=True`` an axis of one pixel has no scale: everything maps
@@ -72,7 +77,7 @@ def to_normalized(p: jax.Array, size: Any, align_corners: bool) -> jax.Array:
     return (2 * p + 1 - extent) / extent
 
 
-def pixels_per_unit(size: Any, align_corners: bool, dtype: DTypeLike) -> jax.Array:
+def pixels_per_unit(size: ArrayLike, align_corners: bool, dtype: DTypeLike) -> jax.Array:
     """Return how many pixels a step of 1 in the normalised coordinate is along one axis.
 
     An axis of one pixel with ``align_corners=True`` has no scale. There every coordinate is
@@ -82,15 +87,22 @@ def pixels_per_unit(size: Any, align_corners: bool, dtype: DTypeLike) -> jax.Arr
     return jnp.maximum(extent - 1, 1) / 2 if align_corners else extent / 2
 
 
-def pixel_centers(size: Any, align_corners: bool, dtype: DTypeLike) -> jax.Array:
+def pixel_centers(size: Dim, align_corners: bool, dtype: DTypeLike) -> jax.Array:
     """Return the normalised coordinates of the ``size`` pixel centres of one axis, (size,)."""
     return to_normalized(jnp.arange(size, dtype=dtype), size, align_corners)
 
 
-def identity_grid(spatial: Sequence[Any], align_corners: bool, dtype: DTypeLike) -> jax.Array:
+def identity_grid(spatial: Sequence[Dim], align_corners: bool, dtype: DTypeLike) -> jax.Array:
     """Return the normalised coordinates of every pixel centre, (*spatial, n), listed (x, y, z)."""
     centers = [pixel_centers(size, align_corners, dtype) for size in spatial]
     return jnp.stack(xyz_order(jnp.meshgrid(*centers, indexing="ij")), axis=-1)
+
+
+def normalized_points(p: jax.Array, spatial: Sequence[Dim], align_corners: bool) -> jax.Array:
+    """Map pixel positions (..., n), listed (x, y, z), to normalised coordinates."""
+    sizes = xyz_order(spatial)
+    axes = [to_normalized(p[..., i], size, align_corners) for i, size in enumerate(sizes)]
+    return jnp.stack(axes, axis=-1)
 
 
 def moved_pixels(flow: jax.Array) -> jax.Array:

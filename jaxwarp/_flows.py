@@ -10,10 +10,8 @@ Everything follows from reading one flow where another one leads::
     fold         det(I + df/dx) <= 0
 """
 
-import operator
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +112,7 @@ def invert_flow(
         >>> jnp.abs(compose_flow(stretch, inverse)).max().round(5)
         Array(0., dtype=float32)
     """
-    steps = _count("steps", steps, 1)
+    steps = _checks.count("steps", steps, 1)
     return _invert_flow(_flow("flow", flow), steps, _rule(padding_mode))
 
 
@@ -159,7 +157,7 @@ def integrate_velocity(
         Array([0.647], dtype=float32)
     """
     velocity = _flow("velocity", velocity)
-    steps = _count("steps", steps, 0, _MOST_HALVINGS)
+    steps = _checks.count("steps", steps, 0, _MOST_HALVINGS)
     return _integrate_velocity(velocity, steps, _rule(padding_mode))
 
 
@@ -196,7 +194,7 @@ def flow_jacobian_determinant(
 # Checks -----------------------------------------------------------------------
 
 
-def _flow(name: str, flow: Any) -> jax.Array:
+def _flow(name: str, flow: ArrayLike) -> jax.Array:
     flow = _checks.float_array(name, flow)
     n = flow.ndim - 2
     holds = n in (1, 2, 3) and flow.shape[-1] == n and 0 not in flow.shape[1:-1]
@@ -204,20 +202,7 @@ def _flow(name: str, flow: Any) -> jax.Array:
     return flow.astype(_coords.coordinate_dtype(flow.dtype))
 
 
-def _count(name: str, value: Any, least: int, most: int | None = None) -> int:
-    try:
-        if isinstance(value, bool | jax.Array):
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {_checks.describe(value)}") from None
-    if count < least or (most is not None and count > most):
-        rule = f"at least {least}" if most is None else f"between {least} and {most}"
-        raise ValueError(f"{name} must be {rule}, got {count}")
-    return count
-
-
-def _rule(padding_mode: Any) -> Rule:
+def _rule(padding_mode: PaddingMode) -> Rule:
     return checked_rule("bilinear", padding_mode, False, normalized=False)
 
 
@@ -241,7 +226,7 @@ def _invert_flow(flow: jax.Array, steps: int, rule: Rule) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _integrate_velocity(velocity: jax.Array, steps: int, rule: Rule) -> jax.Array:
-    return _repeat(lambda flow: flow + _read(flow, flow, rule), velocity / 2**steps, steps)
+    return _repeat(lambda flow: flow + _read(flow, flow, rule), velocity / 2.0**steps, steps)
 
 
 @jax.jit

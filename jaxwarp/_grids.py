@@ -6,15 +6,15 @@ for each output pixel: the map runs from the output to the input.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxwarp import _checks, _coords
+from jaxwarp._coords import Dim
 
 
 def affine_grid(
@@ -150,8 +150,13 @@ def flow_grid(
 
 
 def _matrix_grid_arguments(
-    op: str, theta: Any, size: Any, align_corners: Any, channel_axis: Any, homogeneous: int
-) -> tuple[jax.Array, tuple[Any, ...], bool]:
+    op: str,
+    theta: ArrayLike,
+    size: Sequence[int],
+    align_corners: bool | None,
+    channel_axis: int,
+    homogeneous: int,
+) -> tuple[jax.Array, tuple[Dim, ...], bool]:
     order = f"{op}(theta, size, align_corners)"
     if isinstance(theta, Sequence) and not isinstance(size, Sequence):
         raise TypeError(f"theta must be an array and size integers: the order is {order}")
@@ -178,7 +183,7 @@ def _flow_advice(flow: jax.Array) -> str:
 # Formulas --------------------------------------------------------------------
 
 
-def _apply_matrix(theta: jax.Array, spatial: tuple[Any, ...], align_corners: bool) -> jax.Array:
+def _apply_matrix(theta: jax.Array, spatial: tuple[Dim, ...], align_corners: bool) -> jax.Array:
     """Apply (N, m, n + 1) to the homogeneous pixel centres: (N, *spatial, m).
 
     Multiply and add, not a matmul: those run in reduced precision on some devices.
@@ -197,12 +202,12 @@ def _apply_matrix(theta: jax.Array, spatial: tuple[Any, ...], align_corners: boo
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _affine_grid(theta: jax.Array, spatial: tuple[Any, ...], align_corners: bool) -> jax.Array:
+def _affine_grid(theta: jax.Array, spatial: tuple[Dim, ...], align_corners: bool) -> jax.Array:
     return _apply_matrix(theta, spatial, align_corners)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _homography_grid(theta: jax.Array, spatial: tuple[Any, ...], align_corners: bool) -> jax.Array:
+def _homography_grid(theta: jax.Array, spatial: tuple[Dim, ...], align_corners: bool) -> jax.Array:
     points = _apply_matrix(theta, spatial, align_corners)
     info = jnp.finfo(points.dtype)
     x, w = points[..., :-1], points[..., -1:]
@@ -215,11 +220,4 @@ def _homography_grid(theta: jax.Array, spatial: tuple[Any, ...], align_corners: 
 @partial(jax.jit, static_argnums=1)
 def _flow_grid(flow: jax.Array, align_corners: bool) -> jax.Array:
     flow = flow.astype(_coords.coordinate_dtype(flow.dtype))
-    spatial = flow.shape[1:-1]
-    sizes = _coords.xyz_order(spatial)
-    coordinates = []
-    for i, size in enumerate(sizes):
-        axis = 1 + len(sizes) - 1 - i
-        index = lax.broadcasted_iota(jnp.int32, flow.shape[:-1], axis).astype(flow.dtype)
-        coordinates.append(_coords.to_normalized(index + flow[..., i], size, align_corners))
-    return jnp.stack(coordinates, axis=-1)
+    return _coords.normalized_points(_coords.moved_pixels(flow), flow.shape[1:-1], align_corners)

@@ -5,10 +5,12 @@ lies in the same layout, with the grid's output axes in place of the spatial one
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+
+_T = TypeVar("_T")
 
 
 class Layout(NamedTuple):
@@ -26,15 +28,15 @@ class Layout(NamedTuple):
         """The first of the axes between batch and channels, or after both."""
         return 1 if self.channels_last else 2
 
-    def spatial(self, shape: Sequence[Any]) -> tuple[Any, ...]:
+    def spatial(self, shape: Sequence[_T]) -> tuple[_T, ...]:
         """Return the sizes of all axes but batch and channels."""
         return tuple(shape[1:-1] if self.channels_last else shape[2:])
 
-    def channels(self, shape: Sequence[Any]) -> Any:
+    def channels(self, shape: Sequence[_T]) -> _T:
         """Return the number of channels."""
         return shape[self.channel_axis]
 
-    def arrange(self, batch: Any, channels: Any, spatial: Sequence[Any]) -> tuple[Any, ...]:
+    def arrange(self, batch: _T, channels: _T, spatial: Sequence[_T]) -> tuple[_T, ...]:
         """List what belongs to batch, channels and the other axes in this layout's order."""
         return (batch, *spatial, channels) if self.channels_last else (batch, channels, *spatial)
 
@@ -42,22 +44,22 @@ class Layout(NamedTuple):
         """Name the axes, for an error's text."""
         return f"({', '.join(self.arrange(batch, 'C', [spatial]))})"
 
-    def doubt(self, shape: Sequence[Any]) -> str | None:
+    def doubt(self, shape: Sequence[object]) -> str | None:
         """Say so if sizes look like the other layout's: 64 channels of 64 x 3 pixels.
 
         Only where hardly anything else can be meant: pictures of 3 or 4 channels, or square
         ones of 1, whose other axes are 16 or longer. Volumes of 3 slices do exist.
         """
-        other = Layout(not self.channels_last)
-        spatial, few = other.spatial(shape), other.channels(shape)
-        pictures = len(spatial) == 2 or (len(spatial) == 3 and not self.channels_last)
-        if not pictures or not all(isinstance(d, int) for d in shape):
+        other, sizes = Layout(not self.channels_last), [d for d in shape if isinstance(d, int)]
+        pictures = len(shape) == 4 or (len(shape) == 5 and not self.channels_last)
+        if not pictures or len(sizes) < len(shape):
             return None
+        spatial, few = other.spatial(sizes), other.channels(sizes)
         if min(spatial) < 16 or not (few in (3, 4) or (few == 1 and len(set(spatial)) == 1)):
             return None
-        pixels = " x ".join(str(d) for d in self.spatial(shape))
+        pixels = " x ".join(str(d) for d in self.spatial(sizes))
         return (
-            f"read as {self.describe()}, it has {self.channels(shape)} channels of {pixels}"
+            f"read as {self.describe()}, it has {self.channels(sizes)} channels of {pixels}"
             f" pixels; for {other.describe()} pass channel_axis={other.channel_axis}"
         )
 
@@ -78,7 +80,7 @@ class Layout(NamedTuple):
         return x[0] if self.channels_last else jnp.moveaxis(x[0], 1, 0)
 
 
-def layout_of(channel_axis: Any) -> Layout:
+def layout_of(channel_axis: int) -> Layout:
     """Return the layout that ``channel_axis`` names, or raise if it is neither 1 nor -1."""
     if isinstance(channel_axis, bool) or not isinstance(channel_axis, int):
         is_plain = isinstance(channel_axis, bool | str)

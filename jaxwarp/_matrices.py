@@ -5,7 +5,7 @@ All act on normalised coordinates listed (x, y, z) and map the output to the inp
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Real
 
 from jaxwarp import _checks, _coords, _matrix_algebra
+from jaxwarp._coords import Dim
 
 # For all pictures or for each: a number, or a pair listed (x, y).
 Numbers = Real[ArrayLike, ""] | Real[ArrayLike, " N"] | Sequence[float]
@@ -206,7 +207,7 @@ def invert_affine(theta: Float[ArrayLike, "N n n+1"]) -> Float[Array, "N n n+1"]
 # Checks ----------------------------------------------------------------------
 
 
-def _affine(name: str, theta: Any) -> jax.Array:
+def _affine(name: str, theta: ArrayLike) -> jax.Array:
     theta = _checks.float_array(name, theta)
     holds = theta.ndim == 3 and theta.shape[2] == theta.shape[1] + 1
     _checks.shape(name, theta, "(N, n, n + 1)", holds, _checks.no_batch(name, theta, 3))
@@ -217,13 +218,13 @@ def _affine(name: str, theta: Any) -> jax.Array:
 _PAIRS = {"angle": False, "scale": False, "shear": True, "translate": True, "center": True}
 
 
-def _numbers(name: str, value: Any, batch: Any) -> Any:
+def _numbers(name: str, value: Numbers | Pairs, batch: Dim) -> jax.Array | np.ndarray:
     """Check a number, or a pair of them, for every picture or for each."""
     # Numbers, or a pair of them; also pairs of traced ones, as in translate=(x, y).
     if isinstance(value, Sequence) and any(isinstance(x, jax.Array) for x in value):
         value = jnp.asarray(value)
     plain = isinstance(value, int | float | Sequence) and not isinstance(value, str)
-    array: Any = np.asarray(value, float) if plain else _checks.numeric_array(name, value)
+    array = np.asarray(value, float) if plain else _checks.numeric_array(name, cast(Array, value))
     last = (2,) if _PAIRS[name] else ()
     holds = array.shape in (last, (batch, *last))
     rule = f"(2,) or ({batch}, 2), listed (x, y)" if last else f"a number or ({batch},)"

@@ -7,13 +7,14 @@ matmul is rounded to fewer bits.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jaxwarp import _coords, _small_matrix
+from jaxwarp._coords import Dim
 
 # Compose and invert -----------------------------------------------------------
 
@@ -43,7 +44,7 @@ def invert_affine(theta: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
 def affine_matrix(
-    options: dict[str, jax.Array], batch: Any, spatial: tuple[Any, ...], align_corners: bool
+    options: dict[str, jax.Array], batch: Dim, spatial: tuple[Dim, ...], align_corners: bool
 ) -> jax.Array:
     """Invert ``translate @ rotate @ scale @ shear_y @ shear_x`` about the center, by hand."""
     scale = options["scale"]
@@ -77,7 +78,7 @@ def _sin_cos(degrees: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
 def theta_from_pixels(
-    matrix: jax.Array, spatial: tuple[Any, ...], out: tuple[Any, ...], align_corners: bool
+    matrix: jax.Array, spatial: tuple[Dim, ...], out: tuple[Dim, ...], align_corners: bool
 ) -> jax.Array:
     """Normalise a map of pixels, then invert it: by then its entries are of like size."""
     matrix = matrix.astype(_coords.coordinate_dtype(matrix.dtype))
@@ -94,7 +95,9 @@ def theta_from_pixels(
     return _invert_homography(jnp.concatenate([rows, last], axis=1))
 
 
-def _frame(spatial: Sequence[Any], align_corners: bool, dtype: Any) -> tuple[jax.Array, jax.Array]:
+def _frame(
+    spatial: Sequence[Dim], align_corners: bool, dtype: DTypeLike
+) -> tuple[jax.Array, jax.Array]:
     """Return pixels per normalised unit, and where 0 is, (n,) each, listed (x, y, z)."""
     sizes = _coords.xyz_order(spatial)
     per_unit = [_coords.pixels_per_unit(size, align_corners, dtype) for size in sizes]

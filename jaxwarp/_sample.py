@@ -4,10 +4,8 @@
 is their adjoint. What they compute is in `_sampler`.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 from jax import Array
@@ -15,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout, layout_of
 from jaxwarp._sampler import PaddingMode, Rule, SampleSpec, checked_rule
 
@@ -73,7 +72,7 @@ def grid_sample(
         Array([[[1.5, 3. , 1. ]]], dtype=float32)
     """
     rule = checked_rule(mode, padding_mode, align_corners, normalized=True)
-    return checked_sample(input, "grid", grid, rule, channel_axis)
+    return _checked_sample(input, "grid", grid, rule, channel_axis)
 
 
 def remap(
@@ -115,7 +114,7 @@ def remap(
         Array([[[1. , 2.5]]], dtype=float32)
     """
     rule = checked_rule(mode, padding_mode, False, normalized=False)
-    return checked_sample(input, "positions", positions, rule, channel_axis)
+    return _checked_sample(input, "positions", positions, rule, channel_axis)
 
 
 def splat(
@@ -171,33 +170,29 @@ def splat(
     holds = values.ndim == grid.ndim and layout.spatial(values.shape) == grid.shape[1:-1]
     rule_text = f"{layout.describe('*out')} for a grid of shape {grid.shape}"
     _checks.shape("values", values, rule_text, holds)
-    _check_operands("values", values, "grid", grid, spatial)
+    _check_operands("values", values, "grid", grid, len(spatial))
+    _checks.pixel_count("size", spatial)
     return _splat(values, grid, rule, layout, spatial)
 
 
 # Checks -----------------------------------------------------------------------
 
 
-def checked_sample(input: Any, name: str, points: Any, rule: Rule, channel_axis: Any) -> jax.Array:
+def _checked_sample(
+    input: ArrayLike, name: str, points: ArrayLike, rule: Rule, channel_axis: int
+) -> jax.Array:
     """Sample ``input`` at ``points``, which errors call ``name``; check both."""
-    input = _checks.image_array("input", input)
-    points = _checks.float_array(name, points)
     layout = layout_of(channel_axis)
-    rule_text = f"{layout.describe()} with 1, 2 or 3 spatial axes"
-    _checks.shape("input", input, rule_text, input.ndim in (3, 4, 5))
+    input, points = _checks.images("input", input, layout), _checks.float_array(name, points)
     _checks.shape(name, points, "(N, *out, n)", points.ndim >= 2)
     spatial = layout.spatial(input.shape)
-    _check_operands("input", input, name, points, spatial)
-    holds = not any(isinstance(d, int) and d == 0 for d in spatial)
-    _checks.shape("input", input, f"{layout.describe()} with no empty spatial axis", holds)
+    _check_operands("input", input, name, points, len(spatial))
+    _checks.pixel_count("input", spatial)
     _checks.plausible("input's shape", input.shape, layout)
     return _sample(input, points, rule, layout)
 
 
-def _check_operands(
-    name: str, x: jax.Array, points_name: str, points: jax.Array, spatial: tuple[Any, ...]
-) -> None:
-    n = len(spatial)
+def _check_operands(name: str, x: jax.Array, points_name: str, points: jax.Array, n: int) -> None:
     advice = _advice(name, x, points_name, points, n)
     _checks.same_batch(advice, **{name: x, points_name: points})
     if points.shape[-1] != n:
@@ -205,11 +200,6 @@ def _check_operands(
             f"{points_name} must hold {n} coordinates on its last axis, one for each spatial"
             f" axis of the image, got {points.shape[-1]} (shape {points.shape})"
             + (f" ({advice})" if advice else "")
-        )
-    pixels = [d for d in spatial if isinstance(d, int)]
-    if len(pixels) == n and math.prod(pixels) >= 2**31:
-        raise ValueError(
-            f"{name} must hold fewer than 2**31 pixels in one image, got spatial size {spatial}"
         )
 
 
@@ -227,7 +217,9 @@ def _advice(name: str, x: jax.Array, points_name: str, points: jax.Array, n: int
     return ""
 
 
-def _splat_size(size: Any, values: jax.Array, grid: jax.Array, layout: Layout) -> tuple[Any, ...]:
+def _splat_size(
+    size: Sequence[Dim], values: jax.Array, grid: jax.Array, layout: Layout
+) -> tuple[Dim, ...]:
     """Return the image's spatial size, which may be given within the image's whole size."""
     whole = f"(*spatial) or {layout.describe()}"
     given = _checks.output_size("size", size, range(1, 6), whole)
@@ -251,7 +243,7 @@ def _sample(input: jax.Array, grid: jax.Array, rule: Rule, layout: Layout) -> ja
 
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _splat(
-    values: jax.Array, grid: jax.Array, rule: Rule, layout: Layout, spatial: tuple[Any, ...]
+    values: jax.Array, grid: jax.Array, rule: Rule, layout: Layout, spatial: tuple[Dim, ...]
 ) -> jax.Array:
     spec = SampleSpec.plain(rule, layout, spatial, values.dtype)
     return _sampler.push(values, _as_coordinates(grid, values), spec)

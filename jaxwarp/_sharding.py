@@ -35,7 +35,7 @@ def let_compiler_place(
     return automatic(*operands.values())
 
 
-def vary_alike(args: Sequence[Any]) -> list[Any]:
+def vary_alike(args: Sequence[jax.Array]) -> list[jax.Array]:
     """Mark all operands as varying over the same mesh axes.
 
     Only then does a transpose sum the cotangent of an operand that all devices share.
@@ -48,6 +48,6 @@ def vary_alike(args: Sequence[Any]) -> list[Any]:
     ]
 
 
-def zeros(shape: Sequence[Any], like: jax.Array) -> jax.Array:
+def zeros(shape: Sequence[int], like: jax.Array) -> jax.Array:
     """Make zeros of the dtype of ``like`` that vary over the mesh axes it varies over."""
     return vary_alike([jnp.zeros(shape, like.dtype), like])[0]

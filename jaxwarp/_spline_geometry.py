@@ -68,7 +68,7 @@ def tps_jacobian_determinant(
         >>> tps_jacobian_determinant(mirrored, jnp.array([[0.5, 0.25]])).round(3)
         Array([-1.], dtype=float32)
     """
-    spline, points = arguments.query(spline, points)
+    spline, points = arguments.for_query(spline, points)
     return geometry.jacobian_determinant(spline, points)
 
 
@@ -106,6 +106,6 @@ def tps_invert(
         >>> tps_invert(spline, tps_apply(spline, jnp.array([[0.5, 0.25]]))).round(3).tolist()
         [[0.5, 0.25]]
     """
-    spline, points = arguments.query(spline, points)
+    spline, points = arguments.for_query(spline, points)
     steps = _checks.count("steps", steps)
     return geometry.invert(spline, points, steps)

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 
 import jax
 from jax import Array
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxwarp import _checks
 from jaxwarp._spline import arguments
-from jaxwarp._spline.degenerate import refuse_degenerate
+from jaxwarp._spline.evaluate import map_points
+from jaxwarp._spline.fit import fit_spline, spline_grid
 from jaxwarp._spline.operator import ThinPlateOperator, make_operator
-from jaxwarp._spline.spline import ThinPlateSpline, fit_spline, map_points, spline_grid
+from jaxwarp._spline.spline import ThinPlateSpline
 
 
 def tps_fit(
@@ -61,9 +60,7 @@ def tps_fit(
         >>> tps_apply(spline, jnp.array([[[0.0, 0.25]]])).round(3).tolist()
         [[[0.5, 0.25]]]
     """
-    target, source, smoothing = arguments.fit_operands(target, source, smoothing)
-    fault = refuse_degenerate(target, smoothing)
-    return fit_spline(target, source, smoothing, fault)
+    return fit_spline(*arguments.for_fit(target, source, smoothing))
 
 
 def tps_apply(
@@ -94,7 +91,7 @@ def tps_apply(
         >>> tps_apply(spline, jnp.array([[0.5, 0.25]])).round(3).tolist()
         [[1.0, 0.5]]
     """
-    return map_points(*arguments.query(spline, points))
+    return map_points(*arguments.for_query(spline, points))
 
 
 def tps_grid(
@@ -140,11 +137,9 @@ def tps_grid(
         >>> tps_grid(target, target, (1, 3, 2, 2))[0, 0].tolist()
         [[-0.5, -0.5], [0.5, -0.5]]
     """
-    target, source, smoothing = arguments.fit_operands(target, source, smoothing)
-    align_corners = _checks.flag("align_corners", align_corners)
-    spatial = arguments.spatial_size(size, source, channel_axis)
-    fault = refuse_degenerate(target, smoothing)
-    return spline_grid(target, source, smoothing, fault, spatial, align_corners)
+    return spline_grid(
+        *arguments.for_grid(target, source, size, align_corners, smoothing, channel_axis)
+    )
 
 
 def tps_operator(
@@ -189,13 +184,8 @@ def tps_operator(
         >>> to_grid(target)[0, 0].tolist()
         [[-0.5, -0.5], [0.5, -0.5]]
     """
-    for name, x in {"target": target, "smoothing": smoothing}.items():
-        if isinstance(x, Tracer):
-            raise TypeError(f"{name} must be concrete, got a traced one, which tps_grid takes")
-    # A module may build its buffers while it is itself being traced.
+    # Concrete points give a concrete operator, in a function that is being traced, too.
     with jax.ensure_compile_time_eval():
-        target = arguments.control_points("target", target)
-        align_corners = _checks.flag("align_corners", align_corners)
-        spatial = arguments.spatial_size(size, target, channel_axis, shared=True)
-        refuse_degenerate(target, arguments.smoothing_scalar(smoothing).astype(target.dtype))
-        return make_operator(target, spatial, align_corners, float(smoothing))
+        return make_operator(
+            *arguments.for_operator(target, size, align_corners, smoothing, channel_axis)
+        )

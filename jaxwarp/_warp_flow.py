@@ -1,11 +1,9 @@
 """Warp images by a flow in pixels, which never becomes normalised coordinates."""
 
 from functools import partial
-from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
@@ -63,12 +61,9 @@ def warp_flow(
         Array([[[[1., 2., 3., 0.]]]], dtype=float32)
     """
     rule = checked_rule(mode, padding_mode, False, normalized=False)
-    input, flow = _checks.image_array("input", input), _checks.float_array("flow", flow)
     layout = layout_of(channel_axis)
+    input, flow = _checks.images("input", input, layout), _checks.float_array("flow", flow)
     spatial = layout.spatial(input.shape)
-    holds = input.ndim in (3, 4, 5) and 0 not in spatial
-    text = f"{layout.describe()} with 1, 2 or 3 spatial axes, none of them empty"
-    _checks.shape("input", input, text, holds)
     wanted = layout.arrange(input.shape[0], len(spatial), spatial)
     text = f"{wanted} for an input of shape {input.shape} and channel_axis={channel_axis}"
     holds = flow.shape == wanted
@@ -98,13 +93,6 @@ def _advice(input: jax.Array, flow: jax.Array, layout: Layout) -> str:
 def _warp_flow(input: jax.Array, flow: jax.Array, rule: Rule, layout: Layout) -> jax.Array:
     spatial = layout.spatial(input.shape)
     flow = flow.astype(_coords.coordinate_dtype(input.dtype, flow.dtype))
-    positions = _positions(layout.channels_to_end(flow))
+    positions = _coords.moved_pixels(layout.channels_to_end(flow))
     spec = SampleSpec.plain(rule, layout, spatial, input.dtype)
     return _sampler.pull(input, positions, spec)
-
-
-def _positions(flow: Any) -> jax.Array:
-    """Return where each pixel reads, for a flow (N, *spatial, n)."""
-    axes = _coords.xyz_order(range(1, flow.ndim - 1))
-    start = [lax.broadcasted_iota(flow.dtype, flow.shape[:-1], axis) for axis in axes]
-    return flow + jnp.stack(start, axis=-1)

@@ -7,12 +7,14 @@ they need.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from jax.typing import DTypeLike
 
 from jaxwarp import _checks
 from jaxwarp._layout import Layout, layout_of
@@ -26,13 +28,22 @@ if TYPE_CHECKING:
 __all__ = ["from_image", "from_torch", "load_state_dict", "to_image", "to_torch"]
 
 
+class Picture(Protocol):
+    """What NumPy can look at as an array, such as a PIL image."""
+
+    @property
+    def __array_interface__(self) -> Mapping[str, object]:
+        """Its memory, as NumPy's array interface describes it."""
+        ...
+
+
 _CHANNELS_LAST = Layout(channels_last=True)
 
 
 # Images ----------------------------------------------------------------------
 
 
-def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
+def from_image(image: npt.ArrayLike | Picture, *, channel_axis: int = 1) -> jax.Array:
     """Turn a picture (H, W, C), or a batch of them, into the floats that everything here takes.
 
     Args:
@@ -73,7 +84,7 @@ def from_image(image: Any, *, channel_axis: int = 1) -> jax.Array:
     return layout.channels_from_end(batch)
 
 
-def to_image(batch: jax.Array, *, dtype: Any = np.uint8, channel_axis: int = 1) -> jax.Array:
+def to_image(batch: jax.Array, *, dtype: DTypeLike = np.uint8, channel_axis: int = 1) -> jax.Array:
     """Turn a batch of one picture, (1, C, H, W), into a picture (H, W, C).
 
     Args:
@@ -213,7 +224,7 @@ class IncompatibleKeys(NamedTuple):
 
 def load_state_dict(
     module: nnx.Module,
-    state_dict: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor | jax.Array | np.ndarray],
     *,
     flattened: Mapping[str, Sequence[int] | None] | None = None,
     rename: Mapping[str, str] | None = None,
@@ -286,7 +297,7 @@ def load_state_dict(
     return IncompatibleKeys(*keys)
 
 
-def _weight(value: Any) -> jax.Array:
+def _weight(value: torch.Tensor | jax.Array | np.ndarray) -> jax.Array:
     if isinstance(value, jax.Array | np.ndarray):
         return jnp.asarray(value)
     # A copy: the torch module may go on training in place.

@@ -201,6 +201,24 @@ def test_pixels_that_are_no_numbers_stay_where_they_are(op, mode, channels_last)
         np.testing.assert_allclose(result, results[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_colours_are_computed_alike_in_both_layouts(op, mode, padding):
+    """The kernels read a pixel's three colours at once if they lie side by side."""
+    first = Case(op, mode, 2, padding, False, channels=3)
+    some = {name: np.array(x) for name, x in operands(first).items()}
+    pixels = some["values" if op == "splat" else "image"].reshape(-1)
+    pixels[::97], pixels[50::211] = np.nan, np.inf
+    last = {n: np.moveaxis(x, 1, -1) if n in ("image", "values") else x for n, x in some.items()}
+    backend = cpu if NATIVE else portable
+    ours = jax.jit(lambda x: getattr(backend, op)(x, first.spec))(some)
+    spec = dataclasses.replace(first, channels_last=True).spec
+    theirs = np.asarray(jax.jit(lambda x: getattr(backend, op)(x, spec))(last))
+    theirs = theirs if op == "correlate" else np.moveaxis(theirs, -1, 1)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-12, atol=1e-12)
+
+
 # Which one runs ----------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import pytest
 from jaxwarp._layout import Layout
 from jaxwarp._sampler import SampleSpec, checked_rule
 from jaxwarp._sampler.backends import gpu, portable, tpu
+from jaxwarp._sampler.interpolation import KERNELS
 
 _LINEAR = checked_rule("bilinear", "zeros", False, True)
 BACKENDS = {"gpu": gpu, "tpu": tpu}
@@ -96,7 +97,7 @@ def test_every_rule(backend, mode, axes):
     # Of three axes each takes a second or more: some of them are drawn.
     for seed, (padding, op) in enumerate(draw.sample(choices, {1: 8, 2: 12, 3: 4}[axes])):
         rule = checked_rule(mode, padding, *draw.choice(_FRAMES))
-        orders = draw.choice(list(orders_of(axes, rule.degree)))
+        orders = draw.choice(list(orders_of(axes, KERNELS[mode].degree)))
         size, layout = draw.choice(SIZES[axes]), draw.choice(LAYOUTS)
         spec = SampleSpec(rule, layout, size, np.dtype(np.float64), orders)
         given = operands(spec, op, seed, windows=draw.random() < 0.4)

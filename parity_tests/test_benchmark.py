@@ -12,7 +12,15 @@ import pytest
 import torch
 
 from parity_tests.benchmark import __main__ as command
-from parity_tests.benchmark import _machine, _report, _timing, patches, sampling, splines
+from parity_tests.benchmark import (
+    _machine,
+    _report,
+    _timing,
+    attention,
+    patches,
+    sampling,
+    splines,
+)
 from parity_tests.benchmark._timing import Program, Row, measure
 from parity_tests.benchmark.sampling import Case
 
@@ -62,6 +70,15 @@ def test_splines_and_patches_compute_the_same(row):
         scale = max(1.0, np.abs(b).max())
         # In float32 either side's spline gradients are 3e-4 from those of float64.
         np.testing.assert_allclose(a.reshape(b.shape), b, rtol=0, atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize("direction", sampling.DIRECTIONS)
+def test_attentions_compute_the_same(direction):
+    row = attention.row(attention.Attention(2, ((6, 5), (3, 4)), 7, 2, 3), direction)
+    expected = _arrays(row.contenders["torch"]())
+    assert len(expected) == 1 + 4 * (direction != "forward")  # two maps, points, weights
+    for theirs, ours in zip(expected, _arrays(row.contenders["jaxwarp"]()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
 def _arrays(result):

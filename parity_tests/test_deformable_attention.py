@@ -58,21 +58,35 @@ def operands(coordinates):
     }
 
 
+def masks():
+    """Return which pixels of every map are no padding: a smaller picture, and one at the left."""
+    return [
+        np.stack([np.add.outer(np.arange(h) * w, np.arange(w) * h) < 0.9 * h * w, columns])
+        for h, w in SIZES
+        for columns in [np.broadcast_to(np.arange(w) < 0.7 * w, (h, w))]
+    ]
+
+
 def close(ours, theirs):
     theirs = theirs.detach().numpy()
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(1, np.abs(theirs).max()))
     assert np.abs(theirs).max() > 1e-3
 
 
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("coordinates", [2, 4], ids=["points", "boxes"])
-def test_outputs_and_every_gradient_are_transformers(coordinates):
+def test_outputs_and_every_gradient_are_transformers(coordinates, padded):
     theirs, ours = modules()
     inputs = operands(coordinates)
     cotangent = np.random.default_rng(1).normal(size=(2, QUERIES, WIDTH))
 
+    mask = {"masks": masks()} if padded else {}
+    flat = [torch.tensor(x).flatten(1) for x in mask.get("masks", [])]
+
     tensors = jax.tree.map(lambda x: torch.tensor(x, requires_grad=True), inputs)
     expected, weights = theirs(
         tensors["queries"],
+        torch.cat(flat, 1) if padded else None,
         encoder_hidden_states=torch.cat([x.flatten(1, 2) for x in tensors["maps"]], 1),
         reference_points=tensors["boxes"],
         spatial_shapes=torch.tensor(SIZES),
@@ -81,7 +95,7 @@ def test_outputs_and_every_gradient_are_transformers(coordinates):
     (expected * torch.tensor(cotangent)).sum().backward()
 
     def product(module, inputs):
-        value = module(**inputs)
+        value = module(**inputs, **mask)
         return jnp.sum(value * cotangent), value
 
     inputs = jax.tree.map(jnp.asarray, inputs)
@@ -96,6 +110,26 @@ def test_outputs_and_every_gradient_are_transformers(coordinates):
         if name != "attn":
             close(parameters[name]["kernel"][...].T, module.weight.grad)
             close(parameters[name]["bias"][...], module.bias.grad)
+
+
+def test_what_padding_holds_does_not_matter_but_what_it_hides_does():
+    _, ours = modules()
+    inputs = jax.tree.map(jnp.asarray, operands(4))
+    maps = inputs.pop("maps")
+    other = [jnp.where(m[..., None], x, x[::-1] - 7) for x, m in zip(maps, masks(), strict=True)]
+    hidden = ours(**inputs, maps=maps, masks=masks())
+    np.testing.assert_array_equal(ours(**inputs, maps=other, masks=masks()), hidden)
+    assert np.abs(ours(**inputs, maps=maps) - hidden).max() > 0.1
+
+
+def test_references_that_are_neither_points_nor_boxes_raise_and_so_do_missing_maps():
+    _, ours = modules()
+    inputs = jax.tree.map(jnp.asarray, operands(4))
+    with pytest.raises(ValueError, match=r"boxes must be .* 2 or 4"):
+        ours(**inputs | {"boxes": inputs["boxes"][..., :3]})
+    for wrong in ({"maps": inputs["maps"][:2]}, {"masks": masks()[:2]}):
+        with pytest.raises(ValueError, match=r"zip\(\) argument"):
+            ours(**inputs | wrong)
 
 
 def test_a_fresh_module_starts_as_the_paper_has_it():

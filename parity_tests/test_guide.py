@@ -1,8 +1,9 @@
-"""The migration reference keeps its word: both columns of every example are run and compared.
+"""The guide keeps its word: both columns of every example are run and compared.
 
-Each "##" section of ``examples/README.md`` is one test. Code outside a table runs on both sides,
-code in a table's left column on torch's (or a neighbour's) side, in its right column on ours;
-after every pair each name that both sides define must mean the same.
+Each section of the pages in ``examples/guide`` is one test, after the opening of ``index.md``.
+Code outside a table runs on both sides, code in a table's left column on torch's (or a
+neighbour's) side, in its right column on ours; after every pair each name that both sides define
+must mean the same.
 """
 
 import ast
@@ -17,7 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-GUIDE = Path(__file__).parents[1] / "examples" / "README.md"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+OPENING = EXAMPLES / "guide" / "index.md"
+PAGES = sorted(OPENING.parent.glob("*.md"))
 BLOCK = r"```python\n(.*?)```"
 # One table with a column for each side, or code that stands alone.
 STEP = re.compile(
@@ -25,6 +28,8 @@ STEP = re.compile(
     rf"|{BLOCK}",
     re.DOTALL,
 )
+# The title of a page or a section, or a block of code, whose comments are no titles.
+HEADING = re.compile(r"^```.*?^```$|^##? ([^\n]*)$", re.DOTALL | re.MULTILINE)
 # What a column's heading needs installed, beyond the torch and jax of every column.
 NEEDS = {
     "MONAI": "monai",
@@ -43,12 +48,19 @@ WIDEST = 64
 ULPS = 64
 
 
+def texts(page: Path) -> list[tuple[str, str]]:
+    """Return each title of a page with the text that follows it, the page's own title first."""
+    text = page.read_text()
+    headings = [found for found in HEADING.finditer(text) if found[1]]
+    ends = [*(found.start() for found in headings[1:]), len(text)]
+    return [(h[1], text[h.end() : end]) for h, end in zip(headings, ends, strict=True)]
+
+
 def sections() -> dict[str, list[tuple[str, ...]]]:
     """Return the steps of each section: (heading, left, right, "") or ("", "", "", both)."""
-    prelude, *rest = re.split(r"^## ", GUIDE.read_text(), flags=re.MULTILINE)
-    opening = STEP.findall(prelude)
-    found = {text.partition("\n")[0]: STEP.findall(text) for text in rest}
-    return {title: opening + steps for title, steps in found.items() if steps}
+    opening = STEP.findall(OPENING.read_text())
+    found = [section for page in PAGES if page != OPENING for section in texts(page)]
+    return {title: opening + steps for title, text in found if (steps := STEP.findall(text))}
 
 
 def libraries(steps) -> set[str]:
@@ -139,15 +151,32 @@ def test_sections_are_run_where_their_library_is():
 
 def test_every_snippet_is_found():
     """A table that the pattern above does not match would silently not be run."""
-    text = GUIDE.read_text()
-    steps = [
-        step
-        for steps in map(STEP.findall, re.split(r"^## ", text, flags=re.MULTILINE))
-        for step in steps
-    ]
+    whole = "".join(page.read_text() for page in PAGES)
+    opening = STEP.findall(OPENING.read_text())
+    steps = opening + [step for steps in SECTIONS.values() for step in steps[len(opening) :]]
     found = sum(1 if both else 2 for *_, both in steps)
-    assert found == text.count("```python\n")
-    assert sum(1 for *_, both in steps if not both) == text.count("<table>")
+    assert found == whole.count("```python\n")
+    assert sum(1 for *_, both in steps if not both) == whole.count("<table>")
+
+
+def test_no_page_is_forgotten():
+    """A page elsewhere would not be run, and one that the first does not name not be found."""
+    with_code = {page for page in EXAMPLES.rglob("*.md") if "```python" in page.read_text()}
+    assert with_code <= set(PAGES)
+    wanted = []
+    for page in PAGES:
+        if page != OPENING:
+            title, *titles = (title for title, _ in texts(page))
+            wanted.append((title, page.name))
+            wanted += [(title, f"{page.name}#{anchor(title)}") for title in titles]
+    found = re.findall(r"\[([^\]]+)\]\(([\w-]+\.md[^)]*)\)", OPENING.read_text())
+    assert sorted(found) == sorted(wanted)
+    assert len({title for title, _ in found}) == len(found), "two sections have one title"
+
+
+def anchor(title: str) -> str:
+    """Return what GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def test_columns_fit_side_by_side():

@@ -1,6 +1,6 @@
 """Seven pieces of torch code as their authors wrote them, and what became of them here.
 
-The code of both sides is that of the guide's part "Moves": nothing is copied. `test_guide`
+The code of both sides is that of the guide's page "Moves": nothing is copied. `test_guide`
 runs it as it stands, in float32; here its functions are compared in float64, with the
 gradient of every operand, and its lines are counted.
 """
@@ -128,9 +128,9 @@ def test_the_guide_counts_its_lines() -> None:
     for title in (TUTORIAL, *MOVES):
         pairs = [(left, right) for _, left, right, both in test_guide.SECTIONS[title] if not both]
         left, right = (sum(map(lines, column)) for column in zip(*pairs[1:], strict=True))
-        anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        rows.append(f"| [{title}](#{anchor}) | {left} | {right} |")
-    table = re.search(r"<!-- lines -->\n(.*?)\n<!-- /lines -->", test_guide.GUIDE.read_text(), re.S)
+        rows.append(f"| [{title}](#{test_guide.anchor(title)}) | {left} | {right} |")
+    page = test_guide.OPENING.with_name("moves.md").read_text()
+    table = re.search(r"<!-- lines -->\n(.*?)\n<!-- /lines -->", page, re.DOTALL)
     assert table
     assert table[1] == "\n".join(rows)
 
@@ -140,9 +140,11 @@ def test_the_guide_counts_its_lines() -> None:
 ROW = re.compile(r"^\| `([^`]+)` \| `(\w+): (.+)` \|$", re.MULTILINE)
 
 
+PAGE = test_guide.OPENING.with_name("mistakes.md")
+
+
 def mistakes() -> list[tuple[str, str, str]]:
-    _, _, text = test_guide.GUIDE.read_text().partition("\n## Mistakes, and what is said\n")
-    return ROW.findall(text.partition("\n## ")[0])
+    return ROW.findall(PAGE.read_text())
 
 
 def namespace() -> dict[str, Any]:
@@ -166,6 +168,4 @@ def test_a_mistake_is_answered_as_the_guide_says(code: str, kind: str, message: 
 
 
 def test_there_are_mistakes() -> None:
-    assert len(mistakes()) == test_guide.GUIDE.read_text().partition(
-        "\n## Mistakes, and what is said\n"
-    )[2].partition("\n## ")[0].count("\n| `")
+    assert len(mistakes()) == PAGE.read_text().count("\n| `") > 0

@@ -11,7 +11,7 @@ from jaxwarp.interop import load_state_dict
 from jaxwarp.testing import Report, assert_module_parity
 from parity_tests.harness import flax_models, torch_models
 
-# Twenty for the models of examples/README.md, a few for the others.
+# Twenty for the models of the guide, a few for the others.
 SEEDS = {"spatial transformer": range(20), "U-Net": range(20)}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxwarp
-from jaxwarp._spline import spline as spline_module
+from jaxwarp._spline import evaluate
 from parity_tests.harness.control_points import (
     bent,
     lattice,
@@ -160,10 +160,10 @@ def test_chunks_leave_no_trace(count: int, monkeypatch: pytest.MonkeyPatch) -> N
     points = scattered(count, seed=5)[None]
 
     def moved(spline, points):
-        return jnp.sum(spline_module.everywhere(spline_module.move, spline, points) ** 2)
+        return jnp.sum(evaluate.everywhere(evaluate.move, spline, points) ** 2)
 
     plain = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
-    monkeypatch.setattr(spline_module, "_VALUES_AT_ONCE", 128 * 8)
+    monkeypatch.setattr(evaluate, "_VALUES_AT_ONCE", 128 * 8)
     cut = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(cut), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1, np.abs(b).max()))

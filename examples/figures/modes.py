@@ -6,12 +6,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 from skimage import data, transform
 
 import jaxwarp
 
 MODES = ("nearest", "bilinear", "bicubic")
-PADDINGS = ("zeros", "border", "reflection")
+PADDINGS = ("zeros", "border", "reflection", "wrap")
 OUTPUT = Path(__file__).parents[1] / "images" / "modes.png"
 
 
@@ -22,14 +23,15 @@ def main():
     zoom = jnp.array([[[2.2, 0.4, 0.0], [-0.4, 2.2, 0.0]]])
     grid = jaxwarp.affine_grid(zoom, (1, 3, 220, 220))
 
-    figure = Figure(figsize=(7.5, 8.0), layout="constrained")
-    axes = figure.subplots(3, 3)
+    figure = Figure(figsize=(10.0, 8.0), layout="constrained")
+    axes = figure.subplots(len(MODES), len(PADDINGS))
     for axis, (mode, padding) in zip(axes.flat, product(MODES, PADDINGS), strict=True):
         out = jaxwarp.grid_sample(image, grid, mode, padding)
         axis.imshow(np.asarray(out[0]).transpose(1, 2, 0).clip(0, 1))
         axis.set_title(f"{mode}, {padding}", fontsize=9)
         axis.set(xticks=[], yticks=[])
     figure.savefig(OUTPUT, dpi=72)
+    Image.open(OUTPUT).convert("RGB").quantize(256).save(OUTPUT, optimize=True)
     print("wrote", OUTPUT)
 
 

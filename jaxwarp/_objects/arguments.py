@@ -1,17 +1,19 @@
 """Checks of what says where objects are: boxes, their images, which are valid, how large."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from jaxwarp import _checks
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout
 
 
-def integers(name: str, x: Any) -> jax.Array | np.ndarray:
+def integers(name: str, x: ArrayLike) -> jax.Array | np.ndarray:
     """Return an array of integers as int32; what does not fit becomes the nearest that does."""
     is_numpy = isinstance(x, np.ndarray | np.generic)
     array = np.asarray(x) if is_numpy else _checks.numeric_array(name, x)
@@ -24,14 +26,14 @@ def integers(name: str, x: Any) -> jax.Array | np.ndarray:
     return (np if is_numpy else jnp).clip(array, low, high).astype(np.int32)
 
 
-def integer_boxes(boxes: Any) -> jax.Array | np.ndarray:
+def integer_boxes(boxes: ArrayLike) -> jax.Array | np.ndarray:
     """Return checked boxes (K, 4) of whole pixels."""
     boxes = integers("boxes", boxes)
     _checks.shape("boxes", boxes, "(K, 4)", boxes.ndim == 2 and boxes.shape[1] == 4)
     return boxes
 
 
-def real_boxes(boxes: Any) -> jax.Array:
+def real_boxes(boxes: ArrayLike) -> jax.Array:
     """Return checked boxes (K, 4) of real numbers."""
     boxes = _checks.numeric_array("boxes", boxes)
     real = jnp.issubdtype(boxes.dtype, jnp.floating) or jnp.issubdtype(boxes.dtype, jnp.integer)
@@ -41,7 +43,7 @@ def real_boxes(boxes: Any) -> jax.Array:
     return boxes
 
 
-def box_matrices(theta: Any, count: Any) -> jax.Array:
+def box_matrices(theta: ArrayLike, count: Dim) -> jax.Array:
     """Return checked affine maps, (K, 2, 3) or row by row (K, 6), for ``count`` boxes."""
     theta = _checks.float_array("theta", theta)
     holds = theta.shape in ((count, 6), (count, 2, 3))
@@ -49,7 +51,9 @@ def box_matrices(theta: Any, count: Any) -> jax.Array:
     return theta
 
 
-def patches_for(boxes: jax.Array, canvas: jax.Array, patches: Any, layout: Layout) -> jax.Array:
+def patches_for(
+    boxes: jax.Array, canvas: jax.Array, patches: ArrayLike, layout: Layout
+) -> jax.Array:
     """Return checked patches (K, C, h, w) or (K, h, w, C) for boxes of a canvas."""
     patches = _checks.images("patches", patches, layout, 2, "H, W")
     count, channels = boxes.shape[0], layout.channels(canvas.shape)
@@ -60,7 +64,7 @@ def patches_for(boxes: jax.Array, canvas: jax.Array, patches: Any, layout: Layou
 
 
 def membership(
-    obj_to_img: Any, valid: Any, batch: Any, count: Any
+    obj_to_img: ArrayLike, valid: ArrayLike | None, batch: Dim, count: Dim
 ) -> tuple[jax.Array | np.ndarray, jax.Array | None]:
     """Return ``obj_to_img`` and ``valid`` for ``count`` objects, checked where concrete."""
     obj_to_img = integers("obj_to_img", obj_to_img)
@@ -88,7 +92,7 @@ def concrete(x: jax.Array | np.ndarray, valid: jax.Array | None) -> np.ndarray |
     return np.asarray(x) if valid is None else np.asarray(x)[np.asarray(valid)]
 
 
-def largest_box(max_box: Any, sizes: np.ndarray | None) -> tuple[Any, Any] | None:
+def largest_box(max_box: Sequence[int] | None, sizes: np.ndarray | None) -> tuple[Dim, ...] | None:
     """Return a bound on the boxes' heights and widths, or None if none is known.
 
     Args:

@@ -1,12 +1,13 @@
 """Reading boxes of images at one size: what `crop_and_resize` computes."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxwarp import _sampler
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout
 from jaxwarp._objects.boxes import begin_and_extent, grid_of_axes
 from jaxwarp._objects.regions import acting
@@ -18,7 +19,7 @@ class CropPlan(NamedTuple):
 
     rule: Rule
     layout: Layout
-    size: tuple[Any, ...]
+    size: tuple[Dim, ...]
 
 
 @partial(jax.jit, static_argnums=4)
@@ -57,7 +58,7 @@ def _positions(boxes: jax.Array, img: jax.Array, plan: CropPlan) -> jax.Array:
     return grid_of_axes(y, x)
 
 
-def _own_images(obj_to_img: jax.Array, batch: Any, spatial: tuple[Any, Any]) -> jax.Array:
+def _own_images(obj_to_img: jax.Array, batch: Dim, spatial: tuple[Dim, ...]) -> jax.Array:
     """Return where in the stack of all images each object's own is, (1, K, 1, 1, 2, 2)."""
     above = jnp.clip(obj_to_img, 0, batch - 1) * spatial[0]
     first = jnp.stack([above, jnp.zeros_like(above)], axis=-1)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from jaxwarp import _coords, _sampler
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout
 from jaxwarp._objects.boxes import begin_and_extent, grid_of_axes
 from jaxwarp._objects.redraw import fill_with_nan, redraw_windows
@@ -26,7 +27,7 @@ class PastePlan(NamedTuple):
 
     rule: Rule
     layout: Layout
-    bound: tuple[Any, Any] | None
+    bound: tuple[Dim, ...] | None
 
 
 def box_sizes(boxes: np.ndarray) -> np.ndarray:
@@ -78,21 +79,21 @@ def _drawn_boxes(
     return begin, extent, drawn if valid is None else drawn & valid
 
 
-def _rim(extent: Any, inner: Sequence[Any], rule: Rule) -> list[Any]:
-    """Return how far a patch reaches over the edges of a box, along each axis."""
-    return [extent[a] * (_REACH[rule.mode] / n) for a, n in enumerate(inner)]
+def _rim(inner: Sequence[Dim], rule: Rule) -> list[float]:
+    """Return how far a patch reaches over a box's edges along each axis, as parts of its extent."""
+    return [_REACH[rule.mode] / n for n in inner]
 
 
 def _touched(
     begin: jax.Array,
     extent: jax.Array,
-    inner: Sequence[Any],
-    outer: Sequence[Any],
+    inner: Sequence[Dim],
+    outer: Sequence[Dim],
     rule: Rule,
 ) -> tuple[jax.Array, jax.Array]:
     """Return the first and the last (exclusive) pixels (y, x) that boxes have a part in."""
     begin, extent = lax.stop_gradient((begin, extent))
-    rim = jnp.stack(_rim(jnp.abs(extent).T, inner, rule), axis=1)
+    rim = jnp.abs(extent) * jnp.asarray([_rim(inner, rule)], extent.dtype)
     low = jnp.floor(jnp.minimum(begin, begin + extent) - rim - 0.5)
     high = jnp.ceil(jnp.maximum(begin, begin + extent) + rim - 0.5) + 1
     limits = jnp.asarray([outer], begin.dtype)
@@ -101,13 +102,11 @@ def _touched(
 
 
 def _window(
-    bound: Sequence[Any], inner: Sequence[Any], outer: Sequence[Any], rule: Rule
-) -> tuple[Any, Any]:
+    bound: Sequence[Dim], inner: Sequence[Dim], outer: Sequence[Dim], rule: Rule
+) -> tuple[Dim, ...]:
     """Return the height and width that hold all that `_touched` may return."""
-    rim = _rim(bound, inner, rule)
-    height, width = (
-        min(n, math.ceil(b + 2 * r) + 2) for b, r, n in zip(bound, rim, outer, strict=True)
-    )
+    rims = zip(bound, _rim(inner, rule), outer, strict=True)
+    height, width = (min(n, math.ceil(b + 2 * b * rim) + 2) for b, rim, n in rims)
     return height, width
 
 
@@ -119,7 +118,7 @@ def _blend_patch(
     patch: jax.Array,
     begin: jax.Array,
     extent: jax.Array,
-    window: tuple[Any, Any],
+    window: tuple[Dim, ...],
     plan: PastePlan,
 ) -> jax.Array:
     """Blend a patch into a window: sampled together with a channel of ones, its alpha."""

@@ -4,12 +4,12 @@ A window of an image that holds the object's box is taken out, drawn anew and pu
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout
 from jaxwarp._objects.regions import Regions
 from jaxwarp._objects.windows import put, take
@@ -20,7 +20,7 @@ def redraw_windows(
     layers: Sequence[jax.Array],
     regions: Regions,
     operands: Sequence[jax.Array],
-    window: tuple[Any, Any],
+    window: tuple[Dim, ...],
     layout: Layout,
     draw: Callable[..., jax.Array],
 ) -> jax.Array:
@@ -44,7 +44,9 @@ def redraw_windows(
     shape = layout.arrange(1, channels, window)
     farthest = jnp.asarray([n - w for n, w in zip(spatial, window, strict=True)], jnp.int32)
 
-    def step(layers: tuple[jax.Array, ...], item: Any) -> tuple[tuple[jax.Array, ...], None]:
+    def step(
+        layers: tuple[jax.Array, ...], item: tuple[Regions, tuple[jax.Array, ...]]
+    ) -> tuple[tuple[jax.Array, ...], None]:
         region, operands = item
         origin = jnp.minimum(region.first, farthest)
         start = jnp.stack(layout.arrange(region.image, jnp.zeros_like(region.image), [*origin]))

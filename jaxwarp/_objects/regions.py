@@ -1,10 +1,12 @@
 """The whole pixels that objects take up, and the images they belong to."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from jaxwarp._coords import Dim
 
 
 class Regions(NamedTuple):
@@ -21,7 +23,7 @@ class Regions(NamedTuple):
     @classmethod
     def within(
         cls,
-        shape: Sequence[Any],
+        shape: Sequence[Dim],
         image: jax.Array,
         valid: jax.Array | None,
         first: jax.Array,
@@ -38,7 +40,7 @@ class Regions(NamedTuple):
         """Let the other objects do nothing."""
         return self._replace(size=jnp.where(which[:, None], self.size, 0))
 
-    def cover(self, origin: Sequence[Any] | jax.Array, window: Sequence[Any]) -> jax.Array:
+    def cover(self, origin: Sequence[int] | jax.Array, window: Sequence[Dim]) -> jax.Array:
         """Return which pixels of a window that begins at ``origin`` are in the box, (*window,)."""
         rows, columns = (
             (i >= self.first[..., a, None]) & (i < (self.first + self.size)[..., a, None])
@@ -47,12 +49,12 @@ class Regions(NamedTuple):
         return rows[..., :, None] & columns[..., None, :]
 
 
-def acting(image: jax.Array, valid: jax.Array | None, count: Any) -> jax.Array:
+def acting(image: jax.Array, valid: jax.Array | None, count: Dim) -> jax.Array:
     """Return which objects belong to one of ``count`` images and are valid, (K,)."""
     exists = (image >= 0) & (image < count)
     return exists if valid is None else exists & valid
 
 
-def pixels(origin: Sequence[Any] | jax.Array, window: Sequence[Any]) -> list[jax.Array]:
+def pixels(origin: Sequence[int] | jax.Array, window: Sequence[Dim]) -> list[jax.Array]:
     """Return the indices along each axis of the pixels of a window that begins at ``origin``."""
     return [jnp.arange(n, dtype=jnp.int32) + origin[a] for a, n in enumerate(window)]

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxwarp import _coords, _sampler
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout
 from jaxwarp._objects.redraw import fill_with_nan, redraw_windows
 from jaxwarp._objects.regions import Regions, pixels
 from jaxwarp._sampler import Rule, SampleSpec
+
+_A = TypeVar("_A", jax.Array, np.ndarray)
 
 # How many batches of images there are: layered, the one that is read stays as it was.
 LAYERS = {"sequential": 1, "layered": 2}
@@ -25,19 +29,19 @@ class WarpPlan(NamedTuple):
     layout: Layout
     box_format: str
     order: str
-    window: tuple[Any, Any]
+    window: tuple[Dim, ...]
 
 
 def clipped_ends(
-    boxes: Any, box_format: str, spatial: Sequence[Any], xp: Any = jnp
-) -> tuple[Any, Any]:
+    boxes: _A, box_format: str, spatial: Sequence[Dim], xp: ModuleType = jnp
+) -> tuple[_A, _A]:
     """Return the first and the last (exclusive) pixel (y, x) of boxes clipped to the image."""
     limits = xp.asarray([spatial], np.int32)
     first, last = _coords.box_ends(boxes, box_format)
     return xp.clip(first, 0, limits), xp.clip(last, 0, limits)
 
 
-def box_sizes(boxes: np.ndarray, box_format: str, spatial: Sequence[Any]) -> np.ndarray:
+def box_sizes(boxes: np.ndarray, box_format: str, spatial: Sequence[Dim]) -> np.ndarray:
     """Return the heights and widths of known boxes clipped to the image, (K, 2)."""
     first, last = clipped_ends(boxes, box_format, spatial, np)
     return np.maximum(last - first, 0)

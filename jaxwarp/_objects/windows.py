@@ -11,7 +11,6 @@ What ``rest`` holds at the window's place has no meaning. It may only go to `put
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +18,12 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxwarp._coords import Dim
 from jaxwarp._sharding import vary_alike
 from jaxwarp._workarounds.fusion import in_a_branch
 
 
-def take(array: jax.Array, start: jax.Array, shape: Sequence[Any]) -> tuple[jax.Array, jax.Array]:
+def take(array: jax.Array, start: jax.Array, shape: Sequence[Dim]) -> tuple[jax.Array, jax.Array]:
     """Split an array into the rest and the window of ``shape`` at ``start``, int32 (ndim,).
 
     The window must lie within the array.
@@ -44,15 +44,15 @@ def put(rest: jax.Array, window: jax.Array, start: jax.Array) -> jax.Array:
 # leading axes of the arrays (but not of ``shape``).
 
 
-def _take(array: jax.Array, start: jax.Array, *, shape: tuple[Any, ...]) -> list[jax.Array]:
+def _take(array: jax.Array, start: jax.Array, *, shape: tuple[Dim, ...]) -> list[jax.Array]:
     return [array, _slice(array, start, shape)]
 
 
-def _take_on_cpu(array: jax.Array, start: jax.Array, *, shape: tuple[Any, ...]) -> list[jax.Array]:
+def _take_on_cpu(array: jax.Array, start: jax.Array, *, shape: tuple[Dim, ...]) -> list[jax.Array]:
     return [array, in_a_branch(partial(_slice, array, start, shape), jnp.all(start >= 0))]
 
 
-def _slice(array: jax.Array, start: jax.Array, shape: tuple[Any, ...]) -> jax.Array:
+def _slice(array: jax.Array, start: jax.Array, shape: tuple[Dim, ...]) -> jax.Array:
     if start.ndim > 1:
         return jax.vmap(partial(_slice, shape=shape))(array, start)
     return lax.dynamic_slice(array, list(start), shape, allow_negative_indices=False)
@@ -69,7 +69,7 @@ def _primitive(name: str, compute: Callable[..., list[jax.Array]]) -> Primitive:
     primitive.multiple_results = True
     jitted = jax.jit(primitive.bind, static_argnames="shape")
 
-    def run(*args: jax.Array, **params: Any) -> list[jax.Array]:
+    def run(*args: jax.Array, **params: tuple[Dim, ...]) -> list[jax.Array]:
         with jax.disable_jit(False):  # otherwise this would call itself
             return jitted(*args, **params)
 
@@ -89,16 +89,24 @@ mlir.register_lowering(take_p, mlir.lower_fun(_take_on_cpu, multiple_results=Tru
 
 # Derivatives ------------------------------------------------------------------
 
+_Tangent = jax.Array | ad.Zero
+_Linear = jax.Array | ad.UndefinedPrimal
 
-def _take_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+
+def _take_jvp(
+    primals: Sequence[jax.Array], tangents: Sequence[_Tangent], *, shape: tuple[Dim, ...]
+) -> tuple[Sequence[jax.Array], Sequence[_Tangent]]:
     array, start = primals
-    out = take_p.bind(array, start, **params)
-    if type(tangents[0]) is ad.Zero:
+    out = take_p.bind(array, start, shape=shape)
+    tangent = tangents[0]
+    if isinstance(tangent, ad.Zero):
         return out, [ad.Zero(jax.typeof(x)) for x in out]
-    return out, take(tangents[0], start, **params)
+    return out, take(tangent, start, shape)
 
 
-def _put_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def _put_jvp(
+    primals: Sequence[jax.Array], tangents: Sequence[_Tangent]
+) -> tuple[Sequence[jax.Array], Sequence[_Tangent]]:
     out = put_p.bind(*primals)
     if all(type(t) is ad.Zero for t in tangents):
         return out, [ad.Zero(jax.typeof(x)) for x in out]
@@ -106,17 +114,22 @@ def _put_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]
     return out, [put(rest, window, primals[2])]
 
 
-def _take_transpose(cts: Sequence[Any], array: Any, start: Any, **params: Any) -> list[Any]:
+def _take_transpose(
+    cts: Sequence[_Tangent], array: ad.UndefinedPrimal, start: jax.Array, *, shape: tuple[Dim, ...]
+) -> list[_Tangent | None]:
+    del shape
     if all(type(ct) is ad.Zero for ct in cts):
         return [ad.Zero(array.aval), None]
     rest, window = map(ad.instantiate_zeros, cts)
     return [put(rest, window, start), None]
 
 
-def _put_transpose(cts: Sequence[Any], rest: Any, window: Any, start: Any) -> list[Any]:
+def _put_transpose(
+    cts: Sequence[_Tangent], rest: _Linear, window: _Linear, start: jax.Array
+) -> list[_Tangent | None]:
     (ct,) = cts
-    linear = [ad.is_undefined_primal(x) for x in (rest, window)]
-    if type(ct) is ad.Zero:
+    linear = [isinstance(x, ad.UndefinedPrimal) for x in (rest, window)]
+    if isinstance(ct, ad.Zero):
         out = [ad.Zero(x.aval) for x in (rest, window)]
     else:
         out = take(ct, start, window.aval.shape[start.ndim - 1 :])
@@ -132,15 +145,20 @@ ad.primitive_transposes[put_p] = _put_transpose
 # Batching ---------------------------------------------------------------------
 
 
-def _batch(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], **params: Any) -> Any:
+def _batch(
+    primitive: Primitive,
+    args: Sequence[jax.Array],
+    dims: Sequence[int | None],
+    **params: tuple[Dim, ...],
+) -> tuple[Sequence[jax.Array], list[int]]:
     """Make the mapped axis one more axis of the window or, where places differ, of the batch."""
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     *arrays, start = args
-    places_differ = dims[-1] is not None
-    to = 0 if places_differ else start.ndim - 1
-    arrays = [_with_axis(x, d, size, to) for x, d in zip(arrays, dims[:-1], strict=True)]
-    if places_differ:
-        start = jnp.moveaxis(start, dims[-1], 0)
+    *mapped, places_differ_along = dims
+    to = start.ndim - 1 if places_differ_along is None else 0
+    arrays = [_with_axis(x, d, size, to) for x, d in zip(arrays, mapped, strict=True)]
+    if places_differ_along is not None:
+        start = jnp.moveaxis(start, places_differ_along, 0)
     else:
         start = jnp.concatenate([jnp.zeros_like(start[..., :1]), start], axis=-1)
         params = {name: (size, *shape) for name, shape in params.items()}
@@ -148,7 +166,7 @@ def _batch(primitive: Primitive, args: Sequence[Any], dims: Sequence[Any], **par
     return out, [to] * len(out)
 
 
-def _with_axis(x: jax.Array, mapped: int | None, size: Any, to: int) -> jax.Array:
+def _with_axis(x: jax.Array, mapped: int | None, size: Dim, to: int) -> jax.Array:
     """Move the mapped axis to ``to``, or make one there."""
     if mapped is not None:
         return jnp.moveaxis(x, mapped, to)

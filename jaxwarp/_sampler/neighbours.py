@@ -8,16 +8,16 @@ no array ever holds all the gathered pixels.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxwarp import _coords
-from jaxwarp._sampler import rules
-from jaxwarp._sampler.rules import Tap
 from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sampler.taps import Tap, axis_taps, position, slope
 
 _T = TypeVar("_T")
 
@@ -39,8 +39,8 @@ class Points(NamedTuple):
     """
 
     positions: tuple[jax.Array, ...]
-    firsts: tuple[Any, ...]
-    sizes: tuple[Any, ...]
+    firsts: tuple[ArrayLike, ...]
+    sizes: tuple[ArrayLike, ...]
 
 
 def locate(grid: jax.Array, window: jax.Array | None, spec: SampleSpec) -> Points:
@@ -51,7 +51,7 @@ def locate(grid: jax.Array, window: jax.Array | None, spec: SampleSpec) -> Point
         firsts, sizes = (tuple(window[..., axis, end] for axis in axes) for end in (0, 1))
     coordinates = _axes_of(grid)
     return Points(
-        tuple(rules.position(coordinates[a], spec.along(a), sizes[a]) for a in axes), firsts, sizes
+        tuple(position(coordinates[a], spec.along(a), sizes[a]) for a in axes), firsts, sizes
     )
 
 
@@ -63,7 +63,7 @@ def _axes_of(grid: jax.Array) -> tuple[jax.Array, ...]:
 def chain_factors(grid: jax.Array, points: Points, spec: SampleSpec) -> list[jax.Array | None]:
     """Return each term's chain-rule factor, the product of slope ** order over the axes."""
     slopes = [
-        rules.slope(g, spec.along(axis), size)
+        slope(g, spec.along(axis), size)
         for axis, (g, size) in enumerate(zip(_axes_of(grid), points.sizes, strict=True))
     ]
     factors: list[jax.Array | None] = []
@@ -109,7 +109,7 @@ def taps_of_axis(axis: int, points: Points, spec: SampleSpec) -> list[AxisTap]:
     """List the taps along one axis, each with its weights for all terms."""
     rule, where = spec.along(axis), (spec.spatial[axis], points.sizes[axis], points.firsts[axis])
     taps: dict[int, list[Tap]] = {
-        order: rules.axis_taps(points.positions[axis], rule, order, *where)
+        order: axis_taps(points.positions[axis], rule, order, *where)
         for order in {o[axis] for o in spec.orders}
     }
     return [
@@ -128,7 +128,7 @@ def _neighbour(taps: Sequence[AxisTap], spec: SampleSpec) -> Neighbour:
 
 
 def _looped_axes(spec: SampleSpec) -> int:
-    axes, taps_each = len(spec.spatial), rules.count(spec.rule)
+    axes, taps_each = len(spec.spatial), spec.kernel.taps
     if taps_each**axes <= _MAX_WRITTEN_OUT:
         return 0
     return next(k for k in range(axes) if taps_each ** (axes - k) <= _MAX_IN_LOOP)
@@ -142,7 +142,7 @@ def fold_neighbours(
     The neighbours along the last axes are unrolled; those of the axes before, if there are
     too many, take turns in a loop.
     """
-    axes, taps_each, looped = len(spec.spatial), rules.count(spec.rule), _looped_axes(spec)
+    axes, taps_each, looped = len(spec.spatial), spec.kernel.taps, _looped_axes(spec)
 
     def visit_rest(carry: _T, points: Points, chosen: tuple[AxisTap, ...]) -> _T:
         rest = [taps_of_axis(axis, points, spec) for axis in range(looped, axes)]

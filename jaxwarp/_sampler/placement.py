@@ -11,19 +11,21 @@ need no rules for it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 from jax import lax
+from jax.core import ShapedArray
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxwarp._sampler.spec import SampleSpec
 
 _Compute = Callable[..., jax.Array]
 
 
-def wants_devices(primitive: Any) -> None:
+def wants_devices(primitive: Primitive) -> None:
     """Let JAX say, when a primitive is lowered, which devices the program is for.
 
     JAX has no public way to ask for that (0.10.2); without it programs for several devices are
@@ -37,16 +39,17 @@ def wants_devices(primitive: Any) -> None:
         return
 
 
-def runs_by_itself(ctx: Any) -> bool:
+def runs_by_itself(ctx: mlir.LoweringRuleContext) -> bool:
     """Tell whether what is lowered runs on one device, or is one device's part already."""
     context = ctx.module_context.axis_context
-    if hasattr(context, "num_devices"):
-        return context.num_devices == 1
+    devices = getattr(context, "num_devices", None)
+    if devices is not None:
+        return devices == 1
     mesh, manual = getattr(context, "mesh", None), getattr(context, "manual_axes", None)
     return mesh is not None and manual == frozenset(mesh.axis_names)
 
 
-def can_be_cut(ctx: Any) -> bool:
+def can_be_cut(ctx: mlir.LoweringRuleContext) -> bool:
     """Tell whether the compiler can be told how to spread what is lowered over devices."""
     context = ctx.module_context.axis_context
     mesh = getattr(context, "abstract_mesh", None)
@@ -55,14 +58,16 @@ def can_be_cut(ctx: Any) -> bool:
 
 
 def cut(
-    compute: _Compute, op: str, avals: Mapping[str, Any], spec: SampleSpec
+    compute: _Compute, op: str, avals: Mapping[str, ShapedArray], spec: SampleSpec
 ) -> Callable[..., jax.Array]:
     """Return ``compute``, told how it may be cut; it takes the operands in order of ``avals``."""
     factors = {name: _factors(name, aval.shape, avals, spec) for name, aval in avals.items()}
     factors["result"] = _result_factors(op, factors, spec)
     fixed = {f for each in factors.values() for f in each if not _may_be_cut(op, f)}
 
-    def partition(mesh: Any, args: Sequence[Any], result: Any) -> Any:
+    def partition(
+        mesh: Mesh, args: Sequence[jax.ShapeDtypeStruct], result: jax.ShapeDtypeStruct
+    ) -> tuple[Mesh, _Compute, NamedSharding, tuple[NamedSharding, ...]]:
         del result
         axes = _axes_of_factors(
             {name: x.sharding.spec for name, x in zip(avals, args, strict=True)}, factors, fixed
@@ -97,7 +102,7 @@ def cut(
 
 
 def _factors(
-    name: str, shape: Sequence[Any], avals: Mapping[str, Any], spec: SampleSpec
+    name: str, shape: Sequence[int], avals: Mapping[str, ShapedArray], spec: SampleSpec
 ) -> tuple[str, ...]:
     out = tuple(f"o{i}" for i in range(len(avals["grid"].shape) - 2))
     if name == "image":
@@ -132,9 +137,9 @@ def _axes_of_factors(
     specs: Mapping[str, PartitionSpec],
     factors: Mapping[str, tuple[str, ...]],
     fixed: set[str],
-) -> dict[str, Any]:
+) -> dict[str, str | tuple[str, ...]]:
     """Say by which mesh axes each factor is cut, as the first operand that is cut says."""
-    axes: dict[str, Any] = {}
+    axes: dict[str, str | tuple[str, ...]] = {}
     used: set[str] = set()
     for name, spec in specs.items():
         for factor, cut_by in zip(factors[name], spec, strict=False):

@@ -21,21 +21,20 @@ as scale. So the set is closed under differentiation: forward, reverse and any
 mixture follow, and what lies between a forward and a backward pass is only the
 operands themselves (the image and the grid), never gathered pixels.
 
-All three are one JAX primitive that differs in ``missing``. What they compute is
-in `backends`; here stands only what JAX needs to know about them.
+All three are one JAX primitive, `sample_p`, that differs in ``op``. Here stands what JAX must
+know about them whatever computes them; `backends` does, and lowers the primitive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
-from jaxwarp._sampler import placement
-from jaxwarp._sampler.backends import choose, portable
 from jaxwarp._sampler.spec import SampleSpec
 from jaxwarp._sharding import let_compiler_place, vary_alike
 
@@ -54,7 +53,7 @@ def push(
     return _place_and_bind("splat", spec, {"values": values, "grid": grid, "window": window})
 
 
-def _place_and_bind(op: str, spec: SampleSpec, operands: dict[str, Any]) -> jax.Array:
+def _place_and_bind(op: str, spec: SampleSpec, operands: dict[str, jax.Array | None]) -> jax.Array:
     return let_compiler_place(
         lambda **operands: _bind(op, spec, operands),
         {name: x for name, x in operands.items() if x is not None},
@@ -70,14 +69,16 @@ _LINEAR = ("image", "values", "scale")
 sample_p = Primitive("jaxwarp_sample")
 
 
-def _bind(op: str, spec: SampleSpec, operands: dict[str, Any]) -> jax.Array:
-    names = tuple(name for name in _OPERANDS if operands.get(name) is not None)
+def _bind(op: str, spec: SampleSpec, operands: Mapping[str, jax.Array]) -> jax.Array:
+    names = tuple(name for name in _OPERANDS if name in operands)
     args = vary_alike([operands[name] for name in names])
     return sample_p.bind(*args, op=op, spec=spec, names=names)
 
 
 @sample_p.def_abstract_eval
-def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> Any:
+def _abstract(
+    *avals: ShapedArray, op: str, spec: SampleSpec, names: tuple[str, ...]
+) -> ShapedArray:
     """Describe the result by tracing a stand-in that depends on every operand.
 
     That way JAX itself says over which mesh axes the result varies.
@@ -85,7 +86,7 @@ def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) ->
     operands = dict(zip(names, avals, strict=True))
     shape, dtype = spec.result(op, operands)
 
-    def stand_in(*args: Any) -> Any:
+    def stand_in(*args: jax.Array) -> jax.Array:
         total = sum(jnp.sum(x).astype(dtype) for x in args)
         return jnp.broadcast_to(total, shape)
 
@@ -93,39 +94,11 @@ def _abstract(*avals: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) ->
     return out
 
 
-def _lower(
-    ctx: mlir.LoweringRuleContext,
-    *args: Any,
-    platform: str | None = None,
-    op: str,
-    spec: SampleSpec,
-    names: tuple[str, ...],
-) -> Any:
-    """Let a backend compute it: the platform's own, unless the program is for any platform."""
-    avals: Any = dict(zip(names, ctx.avals_in, strict=True))
-    alone = placement.runs_by_itself(ctx)
-    exported = ctx.module_context.lowering_parameters.for_export
-    own = not exported and (alone or placement.can_be_cut(ctx))
-    backend = choose(platform if own else None, op, avals, spec)
-
-    def compute(*args: Any) -> jax.Array:
-        return getattr(backend, op)(dict(zip(names, args, strict=True)), spec)
-
-    if own and not alone and backend is not portable:
-        compute = placement.cut(compute, op, avals, spec)
-    return mlir.lower_fun(compute, multiple_results=False)(ctx, *args)
-
-
-mlir.register_lowering(sample_p, _lower)
-for _platform in ("cpu", "cuda", "rocm", "tpu"):
-    mlir.register_lowering(sample_p, partial(_lower, platform=_platform), platform=_platform)
-placement.wants_devices(sample_p)
-
 _jitted = jax.jit(sample_p.bind, static_argnames=("op", "spec", "names"))
 
 
 @sample_p.def_impl
-def _run(*args: Any, **params: Any) -> jax.Array:
+def _run(*args: jax.Array, **params: Any) -> jax.Array:
     """Run outside of any program: as a program of its own, under `jax.disable_jit` too."""
     with jax.disable_jit(False):
         return _jitted(*args, **params)
@@ -133,14 +106,22 @@ def _run(*args: Any, **params: Any) -> jax.Array:
 
 # Derivatives ------------------------------------------------------------------
 
+_Tangent = jax.Array | ad.Zero
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    op, spec, names = params["op"], params["spec"], params["names"]
+
+def _jvp(
+    primals: Sequence[jax.Array],
+    tangents: Sequence[_Tangent],
+    *,
+    op: str,
+    spec: SampleSpec,
+    names: tuple[str, ...],
+) -> tuple[jax.Array, _Tangent]:
     operands = dict(zip(names, primals, strict=True))
-    out = sample_p.bind(*primals, **params)
+    out = sample_p.bind(*primals, op=op, spec=spec, names=names)
     terms = []
     for name, tangent in zip(names, tangents, strict=True):
-        if type(tangent) is ad.Zero:
+        if isinstance(tangent, ad.Zero):
             continue
         if name in _LINEAR:
             terms.append(_bind(op, spec, operands | {name: tangent}))
@@ -151,21 +132,30 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tupl
     return out, sum(terms[1:], terms[0])
 
 
-def _grid_tangent(op: str, spec: SampleSpec, operands: dict[str, Any], tangent: Any) -> list[Any]:
+def _grid_tangent(
+    op: str, spec: SampleSpec, operands: dict[str, jax.Array], tangent: jax.Array
+) -> list[jax.Array]:
     """Differentiate in the grid: raise the orders, and scale by the grid's tangent."""
     steps = spec.differentiate()
     if not steps:
         return []
     raised = spec._replace(orders=tuple(step.order for step in steps))
-    moves = jnp.stack([tangent[..., step.coordinate] for step in steps], axis=-1)
+    moves = _pick(tangent, [step.coordinate for step in steps])
     if op == "correlate":
         slopes = _bind(op, raised, operands) * moves
         which = jnp.asarray([step.term for step in steps])
         zeros = jnp.zeros((*slopes.shape[:-1], len(spec.orders)), slopes.dtype)
         return [zeros.at[..., which].add(slopes)]
     if "scale" in operands:
-        moves = moves * jnp.stack([operands["scale"][..., s.term] for s in steps], axis=-1)
+        moves = moves * _pick(operands["scale"], [step.term for step in steps])
     return [_bind(op, raised, operands | {"scale": moves})]
+
+
+def _pick(x: jax.Array, which: list[int]) -> jax.Array:
+    """Take entries of the last axis; all of them in their order are the array itself."""
+    if which == list(range(x.shape[-1])):
+        return x
+    return jnp.stack([x[..., i] for i in which], axis=-1)
 
 
 # The transpose of (op) in (operand): the operation, and what the cotangent is to it.
@@ -179,14 +169,20 @@ _TRANSPOSES = {
 }
 
 
-def _transpose(ct: Any, *args: Any, op: str, spec: SampleSpec, names: tuple[str, ...]) -> list[Any]:
+def _transpose(
+    ct: _Tangent,
+    *args: jax.Array | ad.UndefinedPrimal,
+    op: str,
+    spec: SampleSpec,
+    names: tuple[str, ...],
+) -> list[_Tangent | None]:
     operands = dict(zip(names, args, strict=True))
-    (linear,) = [name for name, x in operands.items() if ad.is_undefined_primal(x)]
-    if type(ct) is ad.Zero:
+    (linear,) = [name for name, x in operands.items() if isinstance(x, ad.UndefinedPrimal)]
+    if isinstance(ct, ad.Zero):
         return [ad.Zero(x.aval) if name == linear else None for name, x in operands.items()]
-    operands.pop(linear)
     transposed, role = _TRANSPOSES[op, linear]
-    out = _bind(transposed, spec, operands | {role: ct})
+    others = {name: x for name, x in operands.items() if not isinstance(x, ad.UndefinedPrimal)}
+    out = _bind(transposed, spec, others | {role: ct})
     return [out if name == linear else None for name in names]
 
 
@@ -197,13 +193,19 @@ ad.primitive_transposes[sample_p] = _transpose
 # Batching ---------------------------------------------------------------------
 
 
-def _batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any, int]:
+def _batch(
+    args: Sequence[jax.Array],
+    dims: Sequence[int | None],
+    *,
+    op: str,
+    spec: SampleSpec,
+    names: tuple[str, ...],
+) -> tuple[jax.Array, int]:
     """Fold the mapped axis into one that the operation has anyway, copying no image.
 
     Many images on one grid are more channels; many grids on one image are more
     output points; anything else is a larger batch.
     """
-    op, spec, names = params["op"], params["spec"], params["names"]
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     mapped = {name for name, d in zip(names, dims, strict=True) if d is not None}
     front = {
@@ -216,7 +218,9 @@ def _batch(args: Sequence[Any], dims: Sequence[Any], **params: Any) -> tuple[Any
     return fold(op, spec, front, mapped, size)
 
 
-def _spread(front: dict[str, Any], mapped: set[str], size: Any, names: Sequence[str]) -> dict:
+def _spread(
+    front: dict[str, jax.Array], mapped: set[str], size: int, names: Sequence[str]
+) -> dict[str, jax.Array]:
     """Give the operands ``names`` the mapped axis in front if they lack it."""
     return {
         name: jnp.broadcast_to(x, (size, *x.shape)) if name in names and name not in mapped else x
@@ -225,8 +229,8 @@ def _spread(front: dict[str, Any], mapped: set[str], size: Any, names: Sequence[
 
 
 def _on_batch(
-    op: str, spec: SampleSpec, front: dict[str, Any], mapped: set[str], size: Any
-) -> tuple[Any, int]:
+    op: str, spec: SampleSpec, front: dict[str, jax.Array], mapped: set[str], size: int
+) -> tuple[jax.Array, int]:
     front = _spread(front, mapped, size, tuple(front))
     batch = front["grid"].shape[1]
     out = _bind(op, spec, {name: _merge(x, 0) for name, x in front.items()})
@@ -234,8 +238,8 @@ def _on_batch(
 
 
 def _on_points(
-    op: str, spec: SampleSpec, front: dict[str, Any], mapped: set[str], size: Any
-) -> tuple[Any, int]:
+    op: str, spec: SampleSpec, front: dict[str, jax.Array], mapped: set[str], size: int
+) -> tuple[jax.Array, int]:
     points = 1 if spec.layout.channels_last else 2
     front = _spread(front, mapped, size, ("values", "scale", "grid"))
     if "window" in front and "window" not in mapped:
@@ -246,8 +250,8 @@ def _on_points(
 
 
 def _on_channels(
-    op: str, spec: SampleSpec, front: dict[str, Any], mapped: set[str], size: Any
-) -> tuple[Any, int]:
+    op: str, spec: SampleSpec, front: dict[str, jax.Array], mapped: set[str], size: int
+) -> tuple[jax.Array, int]:
     (name,) = mapped
     axis = front[name].ndim - 2 if spec.layout.channels_last else 1
     channels = front[name].shape[axis + 1]

@@ -8,15 +8,28 @@ array order.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxwarp import _coords
+from jaxwarp._coords import Dim
 from jaxwarp._layout import Layout
+from jaxwarp._sampler.interpolation import KERNELS, Kernel
 from jaxwarp._sampler.rules import AxisRule, Rule
+
+
+class Shaped(Protocol):
+    """What has a shape and a dtype, as an array has, and what only stands for one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
 
 
 class Step(NamedTuple):
@@ -40,17 +53,22 @@ class SampleSpec(NamedTuple):
 
     rule: Rule
     layout: Layout
-    spatial: tuple[Any, ...]
-    dtype: Any
+    spatial: tuple[Dim, ...]
+    dtype: np.dtype
     orders: tuple[tuple[int, ...], ...]
 
     @classmethod
     def plain(
-        cls, rule: Rule, layout: Layout, spatial: tuple[Any, ...], dtype: DTypeLike
+        cls, rule: Rule, layout: Layout, spatial: tuple[Dim, ...], dtype: DTypeLike
     ) -> "SampleSpec":
         """Describe sampling itself, with no derivative; raise if a padding fits no axis."""
         rule.padding_modes(len(spatial))
         return cls(rule, layout, spatial, jnp.dtype(dtype), ((0,) * len(spatial),))
+
+    @property
+    def kernel(self) -> Kernel:
+        """How the pixels around a position are weighed, along every axis."""
+        return KERNELS[self.rule.mode]
 
     def along(self, axis: int) -> AxisRule:
         """Return the rule along one axis, in array order."""
@@ -58,7 +76,7 @@ class SampleSpec(NamedTuple):
         padding = self.rule.padding_modes(len(self.spatial))[axis]
         return AxisRule(mode, padding, align_corners, normalized)
 
-    def result(self, op: str, operands: Mapping[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    def result(self, op: str, operands: Mapping[str, Shaped]) -> tuple[tuple[Dim, ...], np.dtype]:
         """Return the shape and dtype of an operation's result."""
         grid = operands["grid"]
         if op == "correlate":
@@ -82,5 +100,5 @@ class SampleSpec(NamedTuple):
             Step(term, coordinate, (*order[:axis], order[axis] + 1, *order[axis + 1 :]))
             for term, order in enumerate(self.orders)
             for coordinate, axis in enumerate(_coords.xyz_order(range(n)))
-            if order[axis] < self.rule.degree
+            if order[axis] < self.kernel.degree
         ]

@@ -21,8 +21,9 @@ divided by their half-width, which matters in float32. `smoothing` is SciPy's: d
 for the kernel r^2 log r^2, and multiply it by s^2 (1-D s^3, 3-D s) when all coordinates are
 multiplied by s.
 
-From the top down: `operator` is the spline whose target points are fixed, `geometry` what a
-spline does to space; `spline` fits and evaluates one, `solve` solves its linear system,
-`degenerate` says when that has no solution, `kernel` writes it down. `arguments` checks
-what the public functions are given.
+From the top down: `geometry` is what a spline does to space, `operator` the spline whose target
+points are fixed; `fit` makes one from control points, `solve` solves its linear system,
+`degenerate` says when that has no solution, `evaluate` maps points through it, `spline` is what
+it consists of, and `kernel` writes it all down. `arguments` checks what the public functions
+are given.
 """

@@ -19,8 +19,10 @@ from jax import lax
 
 from jaxwarp import _small_matrix
 from jaxwarp._spline.degenerate import faults
+from jaxwarp._spline.evaluate import everywhere, move
+from jaxwarp._spline.fit import fit_spline
 from jaxwarp._spline.kernel import ENERGY_FACTOR, in_frame, kernel
-from jaxwarp._spline.spline import ThinPlateSpline, everywhere, fit_spline, move
+from jaxwarp._spline.spline import ThinPlateSpline
 
 
 @jax.jit

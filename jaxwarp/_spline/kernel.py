@@ -8,9 +8,14 @@ distance ``s = r^2`` alone, and has SciPy's sign, so that smoothing adds to the 
 The functions that take ``xp`` serve both JAX and, in float64 on the host, NumPy.
 """
 
-from typing import Any
+from types import ModuleType
+from typing import TypeVar, overload
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+
+_A = TypeVar("_A", jax.Array, np.ndarray)
 
 # Given s twice, the second time with 1 in place of 0.
 _OF_SQUARED_DISTANCE = {
@@ -23,7 +28,7 @@ _OF_SQUARED_DISTANCE = {
 ENERGY_FACTOR = {1: 12.0, 2: 8.0 * jnp.pi, 3: 8.0 * jnp.pi}
 
 
-def kernel(points: Any, knots: Any, xp: Any = jnp) -> Any:
+def kernel(points: _A, knots: _A, xp: ModuleType = jnp) -> _A:
     """Return the kernel between points (..., n) and knots (..., n) that broadcast, (...).
 
     The distance comes from direct differences: the expansion ``p.p - 2 p.k + k.k`` is no
@@ -41,17 +46,18 @@ def kernel(points: Any, knots: Any, xp: Any = jnp) -> Any:
     return xp.where(apart, of_squared_distance(s, xp.where(apart, s, 1), xp), 0)
 
 
-def squared_distance(points: Any, knots: Any) -> Any:
+def squared_distance(points: _A, knots: _A) -> _A:
     """Return the squared distance between points (..., n) and knots (..., n), (...)."""
-    return sum((points[..., axis] - knots[..., axis]) ** 2 for axis in range(knots.shape[-1]))
+    first, *rest = ((points[..., a] - knots[..., a]) ** 2 for a in range(knots.shape[-1]))
+    return sum(rest, first)
 
 
-def affine_terms(points: Any, xp: Any = jnp) -> Any:
+def affine_terms(points: _A, xp: ModuleType = jnp) -> _A:
     """Return the rows (1, x[, y[, z]]) of points (..., n) as (..., 1 + n)."""
     return xp.concatenate([xp.ones_like(points[..., :1]), points], axis=-1)
 
 
-def frame(target: Any, xp: Any = jnp) -> tuple[Any, Any]:
+def frame(target: _A, xp: ModuleType = jnp) -> tuple[_A, _A]:
     """Return the centre (n,) and the half-width () of the points (T, n).
 
     A spline does not depend on the frame it is computed in, only its rounding does.
@@ -61,12 +67,18 @@ def frame(target: Any, xp: Any = jnp) -> tuple[Any, Any]:
     return center, xp.where(reach > 0, reach, 1)
 
 
-def in_frame(smoothing: Any, scale: Any, ndim: int) -> Any:
+@overload
+def in_frame(smoothing: jax.Array, scale: jax.Array, ndim: int) -> jax.Array: ...
+@overload
+def in_frame(smoothing: float, scale: np.ndarray, ndim: int) -> float: ...
+def in_frame(
+    smoothing: jax.Array | float, scale: jax.Array | np.ndarray, ndim: int
+) -> jax.Array | np.ndarray | float:
     """Return the smoothing that means the same once coordinates are divided by ``scale``."""
     return smoothing / scale ** (4 - ndim)
 
 
-def system(knots: Any, smoothing: Any, xp: Any = jnp) -> Any:
+def system(knots: _A, smoothing: jax.Array | float, xp: ModuleType = jnp) -> _A:
     """Return the matrix [[K + smoothing I, H], [H^T, 0]] of points (T, n), (T+n+1, T+n+1)."""
     count, ndim = knots.shape
     bending = kernel(knots[:, None], knots[None], xp)

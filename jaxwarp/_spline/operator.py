@@ -15,12 +15,13 @@ a spline fitted in float32 loses up to the condition number of its system.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords
 from jaxwarp._spline.kernel import affine_terms, frame, in_frame, kernel, system
@@ -58,7 +59,7 @@ class ThinPlateOperator:
     matrix: jax.Array
     target: jax.Array
 
-    def __call__(self, source: Any) -> jax.Array:
+    def __call__(self, source: Float[ArrayLike, "N T n"]) -> Float[Array, "N *out n"]:
         """Return the grid of the spline from the target points to ``source``.
 
         Args:

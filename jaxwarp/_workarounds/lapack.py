@@ -7,20 +7,23 @@ costs about a microsecond. Elsewhere batches stay batches.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
+from jaxtyping import Array, PyTree
+
+_R = TypeVar("_R", bound=PyTree[Array])
 
 
-def one_at_a_time(f: Callable[..., Any]) -> Callable[..., Any]:
+def one_at_a_time(f: Callable[..., _R]) -> Callable[..., _R]:
     """Let ``f`` take batches in a loop on a CPU, and all at once elsewhere."""
     alone = custom_vmap(f)
 
     @alone.def_vmap
-    def batched(size: int, mapped: Sequence[bool], *operands: jax.Array) -> tuple[Any, Any]:
+    def batched(size: int, mapped: Sequence[bool], *operands: jax.Array) -> tuple[_R, PyTree[bool]]:
         whole = [
             x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
             for x, is_mapped in zip(operands, mapped, strict=True)

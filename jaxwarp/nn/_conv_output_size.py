@@ -1,8 +1,7 @@
 """The output size of convolutions and poolings, by torch's rules."""
 
-import operator
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import overload
 
 from jaxwarp import _checks
 
@@ -81,7 +80,7 @@ def conv_output_size(
     per_axis = [_per_axis(name, value, len(sizes)) for name, value in options.items()]
     same = isinstance(padding, str) and padding.lower() == "same"
     result = tuple(
-        _one_axis(_at_least(1, "input_size", size), kernel, step, pad, gap, same, ceil_mode)
+        _one_axis(_checks.count("input_size", size), kernel, step, pad, gap, same, ceil_mode)
         for size, kernel, step, pad, gap in zip(sizes, *per_axis, strict=True)
     )
     return result[0] if one_axis else result
@@ -106,22 +105,10 @@ def _one_axis(
     return steps + 1
 
 
-def _per_axis(name: str, value: Any, axes: int) -> tuple[int, ...]:
+def _per_axis(name: str, value: PerAxis, axes: int) -> tuple[int, ...]:
     values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
     if len(values) != axes:
         came = _checks.describe(value)
         raise ValueError(f"{name} must be an integer or {axes} of them, got {came}")
     least = 0 if name == "padding" else 1
-    return tuple(_at_least(least, name, v) for v in values)
-
-
-def _at_least(least: int, name: str, value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must hold integers, got {_checks.describe(value)}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must hold integers, got {_checks.describe(value)}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {_checks.describe(value)}")
-    return number
+    return tuple(_checks.count(name, v, least) for v in values)

@@ -6,16 +6,22 @@ permuted, and nothing in its own shape shows whether that was forgotten.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from flax import nnx
 
-from jaxwarp.nn._localization import LocalizationNet
-
-Layers = Mapping[str, Any]
+Layers = Mapping[str, nnx.Module]
 Shapes = Mapping[str, Sequence[int] | None]
 
 _NORMS = (nnx.BatchNorm, nnx.GroupNorm, nnx.LayerNorm)
+
+
+@runtime_checkable
+class SaysWhatItFlattens(Protocol):
+    """A module like `LocalizationNet`: the first layer of ``regressor`` takes ``flattened``."""
+
+    flattened: Sequence[int]
+    regressor: nnx.Sequential
 
 
 def problems(module: nnx.Module, layers: Layers, flattened: Shapes) -> Iterator[str]:
@@ -32,7 +38,7 @@ def problems(module: nnx.Module, layers: Layers, flattened: Shapes) -> Iterator[
         elif tuple(flattened.get(name) or shape) != shape:
             yield f"flattened: {name!r} is {flattened[name]}, the module flattens {shape}"
     widths = {layer.out_features for layer in layers.values() if _is_convolution(layer)}
-    for name, width in _after_a_convolution(layers):
+    for name, width, _ in _after_a_convolution(layers):
         shape = tuple(flattened.get(name) or ())
         if shape and shape[0] not in widths and shape[-1] == width:
             order = (width, *shape[:-1])
@@ -46,8 +52,7 @@ def unsaid(module: nnx.Module, layers: Layers, flattened: Shapes) -> Iterator[st
     defined, which mostly is the order in which they are called.
     """
     said = {*flattened, *(name for name, _ in _known(module, layers))}
-    for name, width in _after_a_convolution(layers):
-        pixels = layers[name].in_features // width
+    for name, width, pixels in _after_a_convolution(layers):
         if name not in said and width > 1 and pixels > 1:
             yield (
                 f"{name!r} takes {width * pixels} columns after {width} channels: if they are"
@@ -60,7 +65,7 @@ def unsaid(module: nnx.Module, layers: Layers, flattened: Shapes) -> Iterator[st
 def _known(module: nnx.Module, layers: Layers) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the layers whose place after a flatten is known, and what is flattened."""
     for _, part in nnx.iter_modules(module):
-        if isinstance(part, LocalizationNet):
+        if isinstance(part, SaysWhatItFlattens):
             first = part.regressor.layers[0]
             names = [name for name, layer in layers.items() if layer is first]
             yield from ((name, tuple(part.flattened)) for name in names)
@@ -70,17 +75,17 @@ def _matters(shape: Sequence[int]) -> bool:
     return shape[0] > 1 and math.prod(shape[1:]) > 1
 
 
-def _is_convolution(layer: Any) -> bool:
+def _is_convolution(layer: nnx.Module) -> TypeGuard[nnx.Conv | nnx.ConvTranspose]:
     return isinstance(layer, nnx.Conv | nnx.ConvTranspose)
 
 
-def _after_a_convolution(layers: Layers) -> Iterable[tuple[str, int]]:
-    """Yield each Linear layer whose weights stand after a convolution's, and its channels."""
+def _after_a_convolution(layers: Layers) -> Iterable[tuple[str, int, int]]:
+    """Yield each Linear layer whose weights stand after a convolution's: name, channels, pixels."""
     width = 0
     for name, layer in layers.items():
         if isinstance(layer, nnx.Linear):
             if width and layer.in_features % width == 0:
-                yield name, width
+                yield name, width, layer.in_features // width
             width = 0
         elif _is_convolution(layer):
             width = layer.out_features

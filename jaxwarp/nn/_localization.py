@@ -7,6 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Float
 
 from jaxwarp import _checks
 from jaxwarp.nn._conv_output_size import conv_output_size
@@ -42,7 +45,7 @@ def identity_head(
     """
     identity = make_transform(transform).identity
 
-    def bias(key: jax.Array, shape: Sequence[int], dtype: Any) -> jax.Array:
+    def bias(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
         return jnp.asarray(identity, dtype).reshape(shape)
 
     zeros = nnx.initializers.zeros_init()
@@ -125,19 +128,19 @@ class LocalizationNet(nnx.Module):
             *layers, identity_head(features, transform, rngs=rngs, **options)
         )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[ArrayLike, "N *spatial C"]) -> Float[Array, "N K"]:
         """Return parameters (N, K) for images (N, *spatial, C).
 
         Raises:
             TypeError: x is not a floating-point array.
             ValueError: x does not have the shape that the network was made for.
         """
-        x = _checks.image_array("x", x)
-        holds = x.shape[1:] == self.input_shape
-        advice = _checks.no_batch("x", x, len(self.input_shape) + 1)
-        _checks.shape("x", x, f"(N, *{self.input_shape})", holds, advice)
-        x = self.features(x)
-        return self.regressor(x.reshape(x.shape[0], -1))
+        images = _checks.image_array("x", x)
+        holds = images.shape[1:] == self.input_shape
+        advice = _checks.no_batch("x", images, len(self.input_shape) + 1)
+        _checks.shape("x", images, f"(N, *{self.input_shape})", holds, advice)
+        features = self.features(images)
+        return self.regressor(features.reshape(features.shape[0], -1))
 
 
 def _halve(x: jax.Array) -> jax.Array:

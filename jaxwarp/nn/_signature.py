@@ -1,7 +1,7 @@
 """The signature that help() shows for a module's class."""
 
 import inspect
-from typing import Any, TypeVar
+from typing import TypeVar
 
 C = TypeVar("C", bound=type)
 
@@ -9,7 +9,7 @@ C = TypeVar("C", bound=type)
 class _Constructor:
     """A class attribute whose value is the signature of the class's own constructor."""
 
-    def __get__(self, instance: Any, owner: type) -> inspect.Signature:
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
         if instance is not None:  # a module that is called has the signature of its __call__
             raise AttributeError("__signature__")
         of_init = inspect.signature(owner.__init__)

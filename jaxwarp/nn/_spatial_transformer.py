@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
+from jax import Array, lax
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords, _sampler
 from jaxwarp._layout import layout_of
@@ -24,9 +25,9 @@ class Warped(NamedTuple):
         theta: The warp itself: matrices, or the spline's source points.
     """
 
-    image: jax.Array
-    grid: jax.Array
-    theta: jax.Array
+    image: Float[Array, " N *axes"]
+    grid: Float[Array, "N *out n"]
+    theta: Float[Array, "N _ _"]
 
 
 @show_constructor
@@ -73,7 +74,7 @@ class SpatialTransformer(nnx.Module):
 
     def __init__(
         self,
-        localization: Callable[[jax.Array], jax.Array],
+        localization: Callable[[Float[Array, " N *axes"]], Float[Array, "N K"]],
         transform: str | Transform = "affine",
         *,
         size: Sequence[int] | None = None,
@@ -92,11 +93,11 @@ class SpatialTransformer(nnx.Module):
         self.layout = layout_of(channel_axis)
         self.fixed_grid = None if size is None else self._grid_maker(size)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[ArrayLike, " N *axes"]) -> Float[Array, " N *result_axes"]:
         """Return the warped batch; `warp` says what may be wrong."""
         return self.warp(x).image
 
-    def warp(self, x: jax.Array) -> Warped:
+    def warp(self, x: Float[ArrayLike, " N *axes"]) -> Warped:
         """Return the warped batch, the sampling grid and theta.
 
         Args:
@@ -110,36 +111,41 @@ class SpatialTransformer(nnx.Module):
             ValueError: x does not have the family's number of axes; localization does not
                 return (N, K).
         """
-        x = _checks.images("x", x, self.layout, self.transform.ndim)
-        spatial = self.layout.spatial(x.shape)
+        images = _checks.images("x", x, self.layout, self.transform.ndim)
+        spatial = self.layout.spatial(images.shape)
         _checks.pixel_count("x", spatial)
         to_grid = self.fixed_grid or self._grid_maker(spatial)
-        theta = self.transform.theta(self._params(x))
+        theta = self.transform.theta(self._params(images))
         grid = to_grid(theta)
         identity = jnp.asarray(self.transform.identity, theta.dtype)[None]
         home = to_grid(self.transform.theta(identity))
         positions = _positions(grid, home, spatial, self.rule.align_corners)
-        spec = _sampler.SampleSpec.plain(self.rule, self.layout, spatial, x.dtype)
-        dtype = _coords.coordinate_dtype(x.dtype, positions.dtype)
-        image = _sampler.pull(x, positions.astype(dtype), spec)
+        spec = _sampler.SampleSpec.plain(self.rule, self.layout, spatial, images.dtype)
+        dtype = _coords.coordinate_dtype(images.dtype, positions.dtype)
+        image = _sampler.pull(images, positions.astype(dtype), spec)
         return Warped(image, grid, theta)
 
-    def _params(self, x: jax.Array) -> jax.Array:
+    def _params(self, x: Float[Array, " N *axes"]) -> Float[Array, "N K"]:
         params = _checks.float_array("localization(x)", self.localization(x))
         wanted = (x.shape[0], len(self.transform.identity))
         rule = f"(N, K) = {wanted} for {self.transform}"
         _checks.shape("localization(x)", params, rule, params.shape == wanted)
         return params.astype(_coords.coordinate_dtype(params.dtype))
 
-    def _grid_maker(self, size: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
+    def _grid_maker(
+        self, size: Sequence[int]
+    ) -> Callable[[Float[Array, "N _ _"]], Float[Array, "N *out n"]]:
         axes = self.transform.ndim
         size = _checks.spatial_size("size", size, axes, self.layout.channel_axis)
         return self.transform.grid_maker(size, self.rule.align_corners)
 
 
 def _positions(
-    grid: jax.Array, home: jax.Array, spatial: Sequence[int], align_corners: bool
-) -> jax.Array:
+    grid: Float[Array, "N *out n"],
+    home: Float[Array, "1 *out n"],
+    spatial: Sequence[int],
+    align_corners: bool,
+) -> Float[Array, "N *out n"]:
     """Turn a grid into pixel positions, by how far it is from the identity's grid ``home``.
 
     Going through normalised coordinates rounds: pixel 3 of 28 would be read at 3.0000002.

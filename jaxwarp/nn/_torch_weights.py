@@ -1,8 +1,8 @@
 """Where the weights of torch's layers go in Flax, and how they are laid out there."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,14 @@ _NOT_WEIGHTS = (nnx.RngState, nnx.Cache, nnx.Intermediate, nnx.Perturbation)
 _NOT_LOADED = "num_batches_tracked"
 
 
+# Axes of torch's weight in the order that they have here, and what is done to it before.
+_Arranged = tuple[tuple[int, ...], Callable[[jax.Array], jax.Array]]
+
+
 class _Slot(NamedTuple):
     """A variable that expects a torch weight: ``transpose(adapt(weight), axes)``."""
 
-    layer: Any
+    layer: nnx.Module
     variable: nnx.Variable
     axes: tuple[int, ...]
     adapt: Callable[[jax.Array], jax.Array]
@@ -99,7 +103,7 @@ def _slots(module: nnx.Module) -> Iterator[tuple[str, _Slot]]:
             continue
         if _is_derived(variable):
             continue
-        layer, attribute = layers.get(path[:-1]), str(path[-1])
+        layer, attribute = layers[path[:-1]], str(path[-1])
         names = next((_TORCH_NAMES[t] for t in type(layer).__mro__ if t in _TORCH_NAMES), {})
         owner = [
             str(part)
@@ -112,7 +116,7 @@ def _slots(module: nnx.Module) -> Iterator[tuple[str, _Slot]]:
         yield ".".join([*owner, names.get(attribute, attribute)]), _Slot(layer, variable, *layout)
 
 
-def _is_derived(variable: Any) -> bool:
+def _is_derived(variable: object) -> bool:
     """Tell whether it is a buffer that the module makes itself when it is built."""
     return isinstance(variable, Buffer) and not variable.get_metadata("persistent", True)
 
@@ -126,11 +130,11 @@ def _why(name: str, module: nnx.Module) -> str:
 # Layouts ---------------------------------------------------------------------
 
 
-def _unchanged(ndim: int) -> tuple[tuple[int, ...], Callable]:
+def _unchanged(ndim: int) -> _Arranged:
     return tuple(range(ndim)), lambda weight: weight
 
 
-def _kernel(layer: Any, ndim: int) -> tuple[tuple[int, ...], Callable]:
+def _kernel(layer: nnx.Module, ndim: int) -> _Arranged:
     """Return the axes of torch's (out, in, *window) in Flax's (*window, in, out)."""
     window = tuple(range(2, ndim))
     if isinstance(layer, nnx.ConvTranspose) and not layer.transpose_kernel:
@@ -178,7 +182,7 @@ def _starts_with(key: str, prefix: str) -> bool:
     return not prefix or key == prefix or key.startswith(f"{prefix}.")
 
 
-def _unused_names(weights: Mapping[str, Any], rename: Mapping[str, str]) -> Iterator[str]:
+def _unused_names(weights: Iterable[str], rename: Mapping[str, str]) -> Iterator[str]:
     for prefix in rename:
         if not any(_starts_with(key, prefix) for key in weights):
             yield f"rename: no key of state_dict starts with {prefix!r}"

@@ -1,14 +1,17 @@
 """Thin-plate splines as modules: control points that are fixed, or learned."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from flax import nnx
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from jaxwarp import _checks
-from jaxwarp._spline.operator import ThinPlateOperator
-from jaxwarp._splines import tps_grid, tps_operator
+from jaxwarp._spline import arguments
+from jaxwarp._spline.fit import spline_grid
+from jaxwarp._spline.operator import ThinPlateOperator, make_operator
 from jaxwarp.nn._buffer import Buffer
 from jaxwarp.nn._signature import show_constructor
 
@@ -58,7 +61,7 @@ class TPSGrid(nnx.Module):
 
     def __init__(
         self,
-        target: Any,
+        target: Float[ArrayLike, "T n"] | Float[ArrayLike, "N T n"],
         size: Sequence[int],
         align_corners: bool | None = False,
         *,
@@ -67,14 +70,16 @@ class TPSGrid(nnx.Module):
     ):
         # The operator is made on the host, also where the module is made in a traced function.
         with jax.ensure_compile_time_eval():
-            target, size = _control_points(target, size, channel_axis)
-            shape = (len(target), 1, *size)
-            operator = tps_operator(target, shape, align_corners, smoothing=smoothing)
+            points, size = _control_points(target, size, channel_axis)
+            shape = (len(points), 1, *size)
+            operator = make_operator(
+                *arguments.for_operator(points, shape, align_corners, smoothing, 1)
+            )
         self.target = Buffer(operator.target, persistent=False)
         self.base = Buffer(operator.base, persistent=False)
         self.matrix = Buffer(operator.matrix, persistent=False)
 
-    def __call__(self, source: jax.Array) -> jax.Array:
+    def __call__(self, source: Float[ArrayLike, "N T n"]) -> Float[Array, "N *size n"]:
         """Return the grid (N, *size, n) for source points (N, T, n).
 
         Raises:
@@ -120,19 +125,19 @@ class LearnedTPSGrid(nnx.Module):
 
     def __init__(
         self,
-        target: Any,
+        target: Float[ArrayLike, "T n"] | Float[ArrayLike, "N T n"],
         size: Sequence[int],
         align_corners: bool | None = False,
         *,
         smoothing: float = 0.0,
         channel_axis: int = -1,
     ):
-        target, self.size = _control_points(target, size, channel_axis)
-        self.target = nnx.Param(target)
+        points, self.size = _control_points(target, size, channel_axis)
+        self.target = nnx.Param(points)
         self.align_corners = _checks.flag("align_corners", align_corners)
         self.smoothing = smoothing
 
-    def __call__(self, source: jax.Array) -> jax.Array:
+    def __call__(self, source: Float[ArrayLike, "N T n"]) -> Float[Array, "N *size n"]:
         """Return the grid (N, *size, n) for source points (N, T, n).
 
         Raises:
@@ -141,13 +146,15 @@ class LearnedTPSGrid(nnx.Module):
         """
         source = _checks.float_array("source", source)
         size = (source.shape[0], 1, *self.size)
-        return tps_grid(
-            self.target[...], source, size, self.align_corners, smoothing=self.smoothing
+        return spline_grid(
+            *arguments.for_grid(
+                self.target[...], source, size, self.align_corners, self.smoothing, 1
+            )
         )
 
 
 def _control_points(
-    target: Any, size: Sequence[int], channel_axis: int
+    target: ArrayLike, size: Sequence[int], channel_axis: int
 ) -> tuple[jax.Array, tuple[int, ...]]:
     """Check the points and the size, and give the points their batch axis."""
     target = _checks.float_array("target", target)

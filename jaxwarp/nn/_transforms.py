@@ -7,19 +7,22 @@ spline's source points), and theta into a sampling grid. It also says which K nu
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.scipy.linalg import expm
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from jaxwarp import _checks, _coords
 from jaxwarp._grids import affine_grid, homography_grid
 from jaxwarp.nn._tps import TPSGrid
 
 
+@runtime_checkable
 class Transform(Protocol):
     """A family of warps: what `SpatialTransformer` asks of one.
 
@@ -37,13 +40,13 @@ class Transform(Protocol):
         """The K parameters of the identity."""
         ...
 
-    def theta(self, params: jax.Array) -> jax.Array:
+    def theta(self, params: Float[Array, "N K"]) -> Float[Array, "N _ _"]:
         """Turn parameters (N, K) into what describes the warp, (N, ...)."""
         ...
 
     def grid_maker(
         self, size: tuple[int, ...], align_corners: bool
-    ) -> Callable[[jax.Array], jax.Array]:
+    ) -> Callable[[Float[Array, "N _ _"]], Float[Array, "N *size n"]]:
         """Return the function from theta to a grid (N, *size, ndim)."""
         ...
 
@@ -69,7 +72,7 @@ def make_transform(transform: "str | Transform", ndim: int = 2) -> Transform:
         (1.0, 0.0, 0.0)
     """
     if not isinstance(transform, str):
-        if not all(hasattr(transform, m) for m in ("identity", "theta", "grid_maker")):
+        if not isinstance(transform, Transform):
             came = _checks.describe(transform)
             raise TypeError(f"transform must be a name or a Transform, got {came}")
         return transform
@@ -123,7 +126,7 @@ class MatrixTransform:
         """The K parameters of the identity."""
         return tuple(float(p) for p in _MATRICES[self.family].identity(self.ndim))
 
-    def theta(self, params: jax.Array) -> jax.Array:
+    def theta(self, params: Float[Array, "N K"]) -> Float[Array, "N rows m"]:
         """Turn parameters (N, K) into matrices (N, n, n + 1) or (N, n + 1, n + 1)."""
         return _MATRICES[self.family].theta(params, self.ndim)
 
@@ -138,7 +141,7 @@ class _MatrixGrid:
     size: tuple[int, ...]
     align_corners: bool
 
-    def __call__(self, theta: jax.Array) -> jax.Array:
+    def __call__(self, theta: Float[Array, "N rows m"]) -> Float[Array, "N *size n"]:
         size = (theta.shape[0], 1, *self.size)
         return _MATRICES[self.family].grid(theta, size, self.align_corners)
 
@@ -238,13 +241,13 @@ class TPSTransform:
         """The K = T * n parameters of the identity: zeros."""
         return (0.0,) * int(np.prod(self.lattice) * self.ndim)
 
-    def points(self) -> jax.Array:
+    def points(self) -> Float[Array, "T n"]:
         """Return the lattice: the target points (T, n), listed (x, y, z)."""
         # Rounded to float32, so that the points are the same in every dtype.
         grid = _coords.identity_grid(self.lattice, True, jnp.float32)
         return grid.reshape(-1, self.ndim).astype(self.dtype)
 
-    def theta(self, params: jax.Array) -> jax.Array:
+    def theta(self, params: Float[Array, "N K"]) -> Float[Array, "N T n"]:
         """Turn parameters (N, K) into source points (N, T, n)."""
         offset = params if self.bound is None else self.bound * jnp.tanh(params)
         points = self.points().astype(params.dtype)[None]

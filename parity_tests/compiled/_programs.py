@@ -119,7 +119,7 @@ def _patches() -> Iterator[Program]:
     corners = jax.ShapeDtypeStruct((scene.objects, 4), jnp.int32)
     owner = jax.ShapeDtypeStruct((scene.objects,), jnp.int32)
     bound = (scene.side, scene.side)
-    warp = partial(jaxwarp.patch_affine, box_format="loop", max_box=bound)
+    warp = partial(jaxwarp.patch_affine, box_format="yxyx", max_box=bound)
     stick = partial(jaxwarp.paste, max_box=bound)
     small = _floats(scene.objects, channels, 28, 28)
     calls = {

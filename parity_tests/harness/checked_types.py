@@ -3,9 +3,12 @@
 Run as a program of its own, because checked signatures raise before our own checks do.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import TypeCheckError, install_import_hook
 
 PUBLIC = (
@@ -28,9 +31,14 @@ ROOMS = (
     "_layout",
     "_workarounds",
 )
+MODULES = ("_localization", "_spatial_transformer", "_tps", "_transforms")
 
-with install_import_hook([f"jaxwarp.{m}" for m in (*PUBLIC, *ROOMS)], "beartype.beartype"):
+FAMILIES = ("affine", "attention", "similarity", "homography", "expm_affine", "tps")
+HOOKED = [f"jaxwarp.{m}" for m in (*PUBLIC, *ROOMS, *(f"nn.{m}" for m in MODULES))]
+
+with install_import_hook(HOOKED, "beartype.beartype"):
     import jaxwarp
+    import jaxwarp.nn
 
 
 def samplers(axes: int, channel_axis: int) -> None:
@@ -97,22 +105,55 @@ def objects(channel_axis: int) -> None:
     jaxwarp.paste(image, crops, boxes + 0.5, owner, **options)
 
 
-def is_checked() -> bool:
+def modules(axes: int, channel_axis: int) -> None:
+    """Families of warps, and both modules of splines."""
+    spatial = (9, 8, 7)[:axes]
+    shape = (2, *spatial, 3) if channel_axis == -1 else (2, 3, *spatial)
+    for family in FAMILIES if axes == 2 else ("affine", "tps"):
+        transform = jaxwarp.nn.make_transform(family, axes)
+        head = jaxwarp.nn.identity_head(3, transform, rngs=nnx.Rngs(0))
+        for size in (None, (4, 3, 2)[:axes]):
+            layer = jaxwarp.nn.SpatialTransformer(
+                lambda x, head=head: head(jnp.ones((len(x), 3))),
+                transform,
+                size=size,
+                channel_axis=channel_axis,
+            )
+            jax.eval_shape(layer, jnp.ones(shape))
+    target = jaxwarp.nn.TPSTransform((2,) * axes).points()
+    for module in (jaxwarp.nn.TPSGrid, jaxwarp.nn.LearnedTPSGrid):
+        for points in (target, np.asarray(target)[None]):
+            jax.eval_shape(module(points, spatial), jnp.stack([target, target]))
+
+
+def localization() -> None:
+    network = jaxwarp.nn.LocalizationNet(
+        (9, 9, 1), channels=(2,), kernel_sizes=(3,), rngs=nnx.Rngs(0)
+    )
+    jax.eval_shape(network, jnp.ones((2, 9, 9, 1)))
+
+
+def is_checked(call: Callable[[], object]) -> bool:
     """Tell whether what is wrong is noticed before our own checks do."""
     try:
-        jaxwarp.affine_grid(jnp.zeros((2, 3)), (2, 3, 4, 5))
+        call()
     except TypeCheckError:
         return True
     return False
 
 
 def main() -> None:
-    assert is_checked()
+    assert is_checked(lambda: jaxwarp.affine_grid(jnp.zeros((2, 3)), (2, 3, 4, 5)))
+    grid = jaxwarp.nn.TPSGrid(jaxwarp.nn.TPSTransform((2, 2)).points(), (3, 3))
+    assert is_checked(lambda: grid(jnp.zeros((4, 2))))
     for axes in (1, 2, 3):
         grids(axes)
         flows(axes)
         splines(axes)
+        modules(axes, channel_axis=-1)
     matrices()
+    localization()
+    modules(2, channel_axis=1)
     for channel_axis in (1, -1):
         samplers(2, channel_axis)
         objects(channel_axis)

@@ -1,4 +1,6 @@
-"""Write the tables of README.md from committed results: ``python -m parity_tests.harness.readme``.
+"""Write the tables of documents from committed results: ``python -m parity_tests.harness.readme``.
+
+README.md has a small one for each question, the site's page of results has their rows.
 
 The results come from ``python -m pytest --parity-report parity_tests/results/parity-cpu`` and
 ``python -m parity_tests.benchmark --peers --json parity_tests/results/benchmark-cpu.json``.
@@ -6,7 +8,7 @@ The results come from ``python -m pytest --parity-report parity_tests/results/pa
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from parity_tests.compiled import _report as compiled_report
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+PAGE = ROOT / "examples" / "project" / "results.md"
 RESULTS = ROOT / "parity_tests" / "results"
 CHART = ROOT / "examples" / "images" / "benchmark.png"
 
@@ -25,17 +28,27 @@ Results = dict[str, Any]
 DEVICES = ("h100",)
 
 
-def written(text: str, parity: Results, benchmark: Results, *compiled: Results) -> str:
-    """Return the text of README.md with its tables made from the results."""
-    for name, table in {
-        "parity-table": parity_summary(parity),
-        "benchmark-table": benchmark_summary(benchmark),
-        "compiled-table": compiled_summary(compiled),
-    }.items():
+def written(
+    document: Path, parity: Results, benchmark: Results, compiled: Sequence[Results]
+) -> str:
+    """Return the text of a document with its tables made from the results."""
+    tables = {
+        README: {
+            "parity-table": parity_summary(parity),
+            "benchmark-table": benchmark_summary(benchmark),
+        },
+        PAGE: {
+            "parity-rows": parity_rows(parity),
+            "benchmark-rows": benchmark_rows(benchmark),
+            "compiled-rows": compiled_rows(compiled),
+        },
+    }[document]
+    text = document.read_text()
+    for name, table in tables.items():
         block = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text, count = block.subn(lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text)
         if count != 1:
-            raise ValueError(f"README.md must have one block {name}, got {count}")
+            raise ValueError(f"{document.name} must have one block {name}, got {count}")
     return text
 
 
@@ -51,26 +64,50 @@ _COLUMNS = {
 }
 
 
+# The same, for those who only want to know how large it is.
+_FEW_COLUMNS = {name: _COLUMNS[name] for name in _COLUMNS if "second" not in name}
+
+
 def parity_summary(parity: Results) -> str:
-    """Return the worst difference of every operation and mode, over paddings and operands."""
-    groups: dict[tuple[str, str], list[Results]] = {}
-    for row in parity["rows"]:
-        groups.setdefault((row["operation"], row["mode"]), []).append(row)
-    body = []
-    for (operation, mode), rows in groups.items():
-        cells = [_worst(rows, *column) for column in _COLUMNS.values()]
-        cases = sum(row["cases"] for row in rows)
-        body.append([f"`{operation}`", mode.replace("-", ""), str(cases), *cells])
+    """Return the worst difference of every operation, over modes, paddings and operands."""
+    groups = _grouped(parity["rows"], lambda row: f"`{row['operation']}`")
+    body = [[name, *_parity_cells(rows, _FEW_COLUMNS)] for name, rows in groups.items()]
     shares = [w["share_of_tolerance"] for row in parity["rows"] for w in row["worst"].values()]
     cases = sum(row["cases"] for row in parity["rows"])
+    return (
+        f"Worst difference from torch {parity['versions']['torch']} in {cases} cases, in "
+        f"units in the last place (ulp). None uses more than {max(shares):.0%} of what is allowed: "
+        "[by mode and padding](examples/project/results.md#parity).\n\n"
+        f"{_markdown(['', 'cases', *_FEW_COLUMNS], body)}"
+    )
+
+
+def parity_rows(parity: Results) -> str:
+    """Return the worst difference of every operation and mode, over paddings and operands."""
+    groups = _grouped(parity["rows"], lambda row: (row["operation"], row["mode"]))
+    body = [
+        [f"`{operation}`", mode.replace("-", ""), *_parity_cells(rows, _COLUMNS)]
+        for (operation, mode), rows in groups.items()
+    ]
     versions = parity["versions"]
     intro = (
-        f"Worst difference from torch {versions['torch']} in {cases} cases, in ulp; "
-        f"jax {versions['jax']}, sampler {versions['sampler']}. "
-        f"No difference uses more than {max(shares):.0%} of what is allowed "
-        "([all rows and tolerances](parity_tests/results/parity-cpu.md))."
+        f"Worst difference from torch {versions['torch']}, in ulp; jax {versions['jax']}, "
+        f"sampler {versions['sampler']}. Paddings, operands and tolerances one by one are in "
+        "[the report](../../parity_tests/results/parity-cpu.md)."
     )
     return f"{intro}\n\n{_markdown(['', 'mode', 'cases', *_COLUMNS], body)}"
+
+
+def _grouped(rows: Iterable[Results], key: Callable[[Results], Any]) -> dict[Any, list[Results]]:
+    groups: dict[Any, list[Results]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _parity_cells(rows: Sequence[Results], columns: dict[str, tuple[str, str]]) -> list[str]:
+    cases = sum(row["cases"] for row in rows)
+    return [str(cases), *(_worst(rows, *column) for column in columns.values())]
 
 
 def _worst(rows: Iterable[Results], dtype: str, what: str) -> str:
@@ -87,7 +124,30 @@ def _worst(rows: Iterable[Results], dtype: str, what: str) -> str:
 # Benchmark --------------------------------------------------------------------
 
 
+# How contenders are called where there is room for few words.
+_LAYOUTS = {"jaxwarp": "channels first", "jaxwarp channels last": "channels last"}
+
+
 def benchmark_summary(benchmark: Results) -> str:
+    """Return the means over the sampling rows, and the worst of them."""
+    body = []
+    for direction in ("forward", "forward+backward"):
+        summary = benchmark["geometric means of ratios to torch"][f"sampling: {direction}"]
+        body.append([direction, *(_mean_and_worst(summary[name]) for name in _LAYOUTS)])
+    rows = summary["jaxwarp"]["rows"]
+    intro = (
+        f"Time in units of torch's, float32, on a CPU (below 1 is faster): the geometric mean of "
+        f"{rows} sizes, modes and paddings, and the worst of them: "
+        "[all rows](examples/project/results.md#benchmark)."
+    )
+    return f"{intro}\n\n{_markdown(['', *_LAYOUTS.values()], body)}"
+
+
+def _mean_and_worst(summary: Results) -> str:
+    return f"**{summary['mean']:.2f}** (worst {summary['worst']:.1f})"
+
+
+def benchmark_rows(benchmark: Results) -> str:
     """Return the ratios to torch of the sampling rows, and the means of the other groups."""
     rows: dict[str, dict[str, str]] = {}
     means: dict[str, str] = {}
@@ -98,7 +158,7 @@ def benchmark_summary(benchmark: Results) -> str:
         for name in summary:
             head = f"{direction}, {name}"
             heads.append(head)
-            means[head] = f"**{summary[name]['mean']:.2f}** (worst {summary[name]['worst']:.1f})"
+            means[head] = _mean_and_worst(summary[name])
             for row in benchmark["rows"]:
                 if row["group"] == group and name in row["ratio to torch"]:
                     cells = rows.setdefault(row["name"], {})
@@ -139,13 +199,13 @@ def full_benchmark(benchmark: Results) -> str:
 # Compiled ---------------------------------------------------------------------
 
 
-def compiled_summary(compiled: Sequence[Results]) -> str:
+def compiled_rows(compiled: Sequence[Results]) -> str:
     """Return the sampling rows of what was compiled for each described device."""
     parts = [compiled_report.HEADER]
     for results in compiled:
         rows = [row for row in results["rows"] if row["group"] == "sampling"]
         target = results["target"]
-        link = f"[all rows](parity_tests/results/compiled-{target['name']}.md)"
+        link = f"[all rows](../../parity_tests/results/compiled-{target['name']}.md)"
         versions = compiled_report.versions(results)
         legend = compiled_report.LEGEND[target["platform"]]
         parts.append(f"{target['device']}: {versions} ({link}). {legend}")
@@ -164,10 +224,11 @@ def read(name: str) -> Results:
 
 
 def main() -> None:
-    """Write README.md, the benchmark's tables, and its chart."""
+    """Write README.md, the page of results, the benchmark's tables, and its chart."""
     parity, benchmark = read("parity-cpu.json"), read("benchmark-cpu.json")
     compiled = [read(f"compiled-{name}.json") for name in DEVICES]
-    README.write_text(written(README.read_text(), parity, benchmark, *compiled))
+    for document in (README, PAGE):
+        document.write_text(written(document, parity, benchmark, compiled))
     for results in compiled:
         path = RESULTS / f"compiled-{results['target']['name']}.md"
         path.write_text(compiled_report.markdown(results))

@@ -3,17 +3,24 @@
 A backend is a module with three functions, ``sample``, ``splat`` and ``correlate``, each of
 (operands, spec), and ``supports``, which tells whether it can compute a call. All compute the
 same sums; `portable` is the one that the others are compared with, and what runs wherever no
-other form does.
+other form does. Which one it is, is settled here, when the primitive is lowered: nothing that
+samples knows of backends, and `jaxwarp` itself imports them.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import cast
 
 import jax
+from jax.core import ShapedArray
+from jax.interpreters import mlir
 
+from jaxwarp import _checks
+from jaxwarp._sampler import placement
 from jaxwarp._sampler.backends import cpu, gpu, portable, tpu
+from jaxwarp._sampler.primitive import sample_p
 from jaxwarp._sampler.spec import SampleSpec
 
 BACKENDS = {"portable": portable, "cpu": cpu, "gpu": gpu, "tpu": tpu}
@@ -24,13 +31,13 @@ _VARIABLE = "JAXWARP_BACKEND"
 forced = jax.make_user_context(None)
 
 
-def choose(
-    platform: str | None, op: str, operands: Mapping[str, Any], spec: SampleSpec
+def _choose(
+    platform: str | None, op: str, avals: Mapping[str, ShapedArray], spec: SampleSpec
 ) -> ModuleType:
     """Return the backend that computes a call on a platform, or on any with None."""
     name = forced.value or _from_environment() or _OF_PLATFORM.get(platform or "", "portable")
     backend = BACKENDS[name]
-    return backend if backend.supports(op, operands, spec) else portable
+    return backend if backend.supports(op, avals, spec) else portable
 
 
 def _from_environment() -> str | None:
@@ -53,14 +60,15 @@ def backend_of(platform: str = "cpu") -> str:
         platforms use that one ("portable" turns the kernels off).
 
     Raises:
-        ValueError: JAXWARP_BACKEND names no backend.
+        ValueError: The platform is none of these, or JAXWARP_BACKEND names no backend.
 
     Example:
         >>> import jaxwarp
         >>> jaxwarp.backend_of("cuda")
         'gpu'
     """
-    name = _from_environment() or _OF_PLATFORM.get(platform, "portable")
+    own = _OF_PLATFORM[_checks.choice("platform", platform, _OF_PLATFORM)]
+    name = _from_environment() or own
     if name != "cpu":
         return name if _from_environment() is None else f"{name} ({_VARIABLE})"
     reason = cpu.why_not()
@@ -69,3 +77,35 @@ def backend_of(platform: str = "cpu") -> str:
         if reason is None
         else f"portable ({reason})"
     )
+
+
+# Lowering ---------------------------------------------------------------------
+
+
+def _lower(
+    ctx: mlir.LoweringRuleContext,
+    *args: mlir.Value,
+    platform: str | None = None,
+    op: str,
+    spec: SampleSpec,
+    names: tuple[str, ...],
+) -> Sequence[mlir.Value]:
+    """Let a backend compute it: the platform's own, unless the program is for any platform."""
+    avals = dict(zip(names, cast(Sequence[ShapedArray], ctx.avals_in), strict=True))
+    alone = placement.runs_by_itself(ctx)
+    exported = ctx.module_context.lowering_parameters.for_export
+    own = not exported and (alone or placement.can_be_cut(ctx))
+    backend = _choose(platform if own else None, op, avals, spec)
+
+    def compute(*args: jax.Array) -> jax.Array:
+        return getattr(backend, op)(dict(zip(names, args, strict=True)), spec)
+
+    if own and not alone and backend is not portable:
+        compute = placement.cut(compute, op, avals, spec)
+    return mlir.lower_fun(compute, multiple_results=False)(ctx, *args)
+
+
+mlir.register_lowering(sample_p, _lower)
+for _platform in ("cpu", "cuda", "rocm", "tpu"):
+    mlir.register_lowering(sample_p, partial(_lower, platform=_platform), platform=_platform)
+placement.wants_devices(sample_p)

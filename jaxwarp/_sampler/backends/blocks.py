@@ -11,13 +11,12 @@ weight for each of its pixels, and a mask of those that are read at all.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp._sampler import rules
 from jaxwarp._sampler.neighbours import AxisTap, Neighbour, Points, fold_neighbours, taps_of_axis
 from jaxwarp._sampler.spec import SampleSpec
 
@@ -82,7 +81,7 @@ class Cut(tuple[AxisCut, ...]):
 
 def cut_of(spec: SampleSpec, axes: int) -> Cut:
     """Cut so many of the last axes so that a block holds all neighbours."""
-    taps, first = rules.count(spec.rule), len(spec.spatial) - axes
+    taps, first = spec.kernel.taps, len(spec.spatial) - axes
     return Cut(
         AxisCut(length, taps, joined=taps > 1 and spec.along(first + axis).padding_mode == "wrap")
         for axis, length in enumerate(spec.spatial[first:])
@@ -122,7 +121,7 @@ def fold_blocks(
         spatial=spec.spatial[:before],
         orders=tuple(order[:before] for order in spec.orders),
     )
-    leading = Points(*(tuple(per_axis)[:before] for per_axis in points))
+    leading = Points(points.positions[:before], points.firsts[:before], points.sizes[:before])
 
     def visit_outer(carry: _T, neighbour: Neighbour) -> _T:
         return visit(carry, _joined(neighbour, trailing, cut))
@@ -180,7 +179,9 @@ def _joined(neighbour: Neighbour, block: Block, cut: Cut) -> Block:
     )
 
 
-def _outer(product: Any, a: jax.Array, b: jax.Array) -> jax.Array:
+def _outer(
+    product: Callable[[jax.Array, jax.Array], jax.Array], a: jax.Array, b: jax.Array
+) -> jax.Array:
     both = product(a[..., :, None], b[..., None, :])
     return both.reshape(*both.shape[:-2], both.shape[-2] * both.shape[-1])
 

@@ -9,15 +9,14 @@ import ctypes
 import functools
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sampler.spec import SampleSpec, Shaped
 
 _TARGET = "jaxwarp_run"
 _LIBRARY = {"win32": "jaxwarp_kernels.dll"}.get(sys.platform, "libjaxwarp_kernels.so")
@@ -32,7 +31,7 @@ _MAX_AXES = 3
 _MAX_PIXELS = 2**30
 
 
-def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
+def supports(op: str, operands: Mapping[str, Shaped], spec: SampleSpec) -> bool:
     """Tell whether the kernels are there, and all sizes are numbers that they can count."""
     del op
     sizes = (*spec.spatial, *(size for x in operands.values() for size in x.shape))
@@ -132,7 +131,7 @@ def _call(op: str, operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.A
     return result.astype(dtype)
 
 
-def _per_axis(values: Any) -> list[int]:
+def _per_axis(values: Iterable[int]) -> list[int]:
     known = list(values)
     return known + [0] * (_MAX_AXES - len(known))
 

@@ -9,18 +9,16 @@ of single numbers it is a compare-and-swap loop with some versions of jaxlib
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp._sampler import rules
 from jaxwarp._sampler.backends import portable
 from jaxwarp._sampler.backends.blocks import AxisCut, Block, Cut, cut_of, fold_blocks, merge
 from jaxwarp._sampler.backends.portable import Reader
 from jaxwarp._sampler.neighbours import Neighbour, locate
-from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sampler.spec import SampleSpec, Shaped
 from jaxwarp._sharding import zeros
 
 # A vector atomic adds so many numbers.
@@ -32,7 +30,7 @@ _ENOUGH_ROWS = 2**17
 _MAX_TERMS = 16
 
 
-def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
+def supports(op: str, operands: Mapping[str, Shaped], spec: SampleSpec) -> bool:
     """Tell whether all sizes are known, none is 0, and int32 numbers what is read or written."""
     source = operands["values" if op == "splat" else "image"]
     if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):
@@ -103,8 +101,7 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
 
 def _cut(spec: SampleSpec) -> Cut:
     """Cut the image so that a block is one vector."""
-    taps = rules.count(spec.rule)
-    if taps == 1:
+    if spec.kernel.taps == 1:
         return Cut([AxisCut(spec.spatial[-1], _VECTOR, _VECTOR)])
     cut = cut_of(spec, 1)
     if cut.area < _VECTOR and len(spec.spatial) > 1:

@@ -6,10 +6,10 @@ compiler, where the batch stays an axis of its own. The other backends are compa
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxwarp._sampler.neighbours import (
     Neighbour,
@@ -19,14 +19,14 @@ from jaxwarp._sampler.neighbours import (
     locate,
     times,
 )
-from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sampler.spec import SampleSpec, Shaped
 from jaxwarp._sharding import zeros
 
 # Reads a neighbour's pixels in all channels, clamped where they are outside.
 Reader = Callable[[Neighbour], jax.Array]
 
 
-def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
+def supports(op: str, operands: Mapping[str, Shaped], spec: SampleSpec) -> bool:
     """Tell that everything can be computed here."""
     del op, operands, spec
     return True
@@ -121,7 +121,7 @@ def _reader(image: jax.Array, spec: SampleSpec) -> Reader:
     return lambda neighbour: jax.vmap(take)(pixels, neighbour.pixel)
 
 
-def masked(rows: jax.Array, neighbour: Neighbour, spec: SampleSpec, dtype: Any) -> jax.Array:
+def masked(rows: jax.Array, neighbour: Neighbour, spec: SampleSpec, dtype: DTypeLike) -> jax.Array:
     """Let what is outside read zero, whatever is there."""
     inside = jnp.expand_dims(neighbour.inside, spec.layout.channel_axis)
     return jnp.where(inside, rows.astype(dtype), 0)

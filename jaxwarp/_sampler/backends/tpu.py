@@ -7,7 +7,6 @@ few channels a row has room for all neighbours of a point; with many, a row is o
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler.backends.blocks import Block, Cut, cut_of, fold_blocks, merge, split
 from jaxwarp._sampler.backends.portable import chained_scale
 from jaxwarp._sampler.neighbours import Points, chain_factors, locate, times
-from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sampler.spec import SampleSpec, Shaped
 from jaxwarp._sharding import zeros
 
 # A row of so many numbers is one row of the machine's registers, filled or not.
@@ -30,7 +29,7 @@ _Operands = Mapping[str, jax.Array]
 _One = Callable[[_Operands, SampleSpec, Cut], jax.Array]
 
 
-def supports(op: str, operands: Mapping[str, Any], spec: SampleSpec) -> bool:
+def supports(op: str, operands: Mapping[str, Shaped], spec: SampleSpec) -> bool:
     """Tell whether all sizes are known and a row holds more than a pixel."""
     source = operands["values" if op == "splat" else "image"]
     if not all(isinstance(n, int) for n in (*source.shape, *operands["grid"].shape, *spec.spatial)):

@@ -67,7 +67,7 @@ TABLE = [
             2,
         ),
         TypeError,
-        ("input_size must hold integers, got 4.0",),
+        ("input_size must be an integer, got 4.0",),
     ),
     Wrong(
         "bool",
@@ -77,7 +77,7 @@ TABLE = [
             True,
         ),
         TypeError,
-        ("kernel_size must hold integers",),
+        ("kernel_size must be an integer",),
     ),
     Wrong(
         "axes",

@@ -52,7 +52,7 @@ _WARP_SHAPES = [
         (zeros(2, 3, 0, 5), zeros(2, 2, 0, 5)),
         ValueError,
         "input must be (N, C, *spatial)",
-        "none of them empty",
+        "with no empty spatial axis",
     ),
     _warp(
         "empty, channels last",
@@ -168,7 +168,7 @@ def _steps_in_an_array(op: str) -> list[Wrong]:
     says = "steps must be an integer, got an array of dtype"
     return [
         _flow(op, f"steps in an array, {x!r}", TypeError, says, steps=x)
-        for x in (np.ones(1), np.array([7]), jnp.asarray(7))
+        for x in (np.ones(1), np.array([7]), np.array(7), jnp.asarray(7))
     ]
 
 

@@ -255,6 +255,18 @@ _SPLAT = [
     ),
 ]
 
+_PLATFORMS = [
+    Wrong(
+        f"platform {platform!r}",
+        "backend_of",
+        (platform,),
+        ValueError,
+        ("platform must be one of 'cpu', 'gpu', 'cuda', 'rocm', 'tpu'", repr(platform)),
+    )
+    for platform in ("abacus", "GPU", None)
+]
+
+
 TABLE = [
     *_sampling("grid_sample", "grid", torch_too=True),
     *corners("grid_sample", IMAGE, GRID),
@@ -263,4 +275,5 @@ TABLE = [
     *paddings("remap", IMAGE, GRID),
     *paddings("splat", VALUES, POINTS, (4, 5)),
     *_SPLAT,
+    *_PLATFORMS,
 ]

@@ -49,6 +49,15 @@ const Choice& chosen() {
 
 // Threads -----------------------------------------------------------------------
 
+// About 20 microseconds.
+constexpr int kLooks = 1000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
 // What a call's threads share. Tasks hold on to it: one that starts when all is done finds
 // nothing to do, and nobody has waited for it.
 struct Shared {
@@ -56,17 +65,27 @@ struct Shared {
   int64_t count;
   void (*body)(void*, int64_t);
   void* argument;
-  int64_t done = 0;
+  std::atomic<int64_t> done{0};
   std::mutex mutex;
   std::condition_variable all_done;
 
   void work() {
     int64_t mine = 0;
     for (int64_t i; (i = next.fetch_add(1)) < count; ++mine) body(argument, i);
-    if (mine == 0) return;
-    std::lock_guard<std::mutex> lock(mutex);
-    done += mine;
-    if (done == count) all_done.notify_all();
+    if (mine == 0 || done.fetch_add(mine) + mine < count) return;
+    std::lock_guard<std::mutex> lock(mutex);  // nobody is between looking and waiting
+    all_done.notify_all();
+  }
+
+  // What is left is at most a task for each thread. To be woken takes as long as a short one, so
+  // it looks for a while before it sleeps.
+  void wait() {
+    for (int looks = 0; looks < kLooks; ++looks) {
+      if (done.load() == count) return;
+      pause();
+    }
+    std::unique_lock<std::mutex> lock(mutex);
+    all_done.wait(lock, [&] { return done.load() == count; });
   }
 };
 
@@ -89,8 +108,7 @@ void run_on_pool(void* pool, int64_t count, void (*body)(void*, int64_t), void* 
     threads->Schedule([shared] { shared->work(); });
   }
   shared->work();
-  std::unique_lock<std::mutex> lock(shared->mutex);
-  shared->all_done.wait(lock, [&] { return shared->done == count; });
+  shared->wait();
 }
 
 // XLA ---------------------------------------------------------------------------

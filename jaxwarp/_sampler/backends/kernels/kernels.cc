@@ -150,10 +150,17 @@ template <int most, class F> inline void in_fours(int count, F f) {
   for (; t < count; ++t) f(t, std::integral_constant<int, 1>());
 }
 
+// Of most pictures: a run of pixels is then few numbers, all of which a point takes at once.
+constexpr int kColours = 3;
+
 // Calls f with the number of channels: a constant if it is that of most pictures.
 template <class F> inline void with_channels(int64_t channels, F f) {
-  if (channels == 3) return f(std::integral_constant<int, 3>());
+  if (channels == kColours) return f(std::integral_constant<int, kColours>());
   f(channels);
+}
+
+template <class TileT> bool is_simple(const TileT& tile, int64_t channels) {
+  return channels == kColours && !tile.masked && !tile.odd_count;
 }
 
 // Numbers that one instruction takes at once, or a few.
@@ -206,8 +213,14 @@ template <class T, Mode mode, int N> struct Sample {
     }
     builder.weigh(image, first, tile);
     if (call.channels_last) {
-      if (tile.shifted) builder.mask(tile);
-      return rows(tile, pixels, out);
+      // With many channels it pays to leave out what weighs nothing.
+      if (tile.shifted && pixels.channels != kColours) builder.mask(tile);
+      rows(tile, pixels, out);
+      if (tile.shifted && !all_finite(out.first, tile.count * kColours)) {
+        builder.mask(tile);
+        rows(tile, pixels, out);
+      }
+      return;
     }
     Runs<TileT, T> runs;
     for (int64_t c = 0; c < pixels.channels; ++c) {
@@ -249,6 +262,7 @@ template <class T, Mode mode, int N> struct Sample {
   }
 
   static void rows(const TileT& tile, const Numbers<const T>& pixels, const Numbers<T>& out) {
+    if (is_simple(tile, pixels.channels)) return colours(tile, pixels, out);
     with_channels(pixels.channels, [&](auto channels) {
       for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
         T* __restrict to = out.row(p);
@@ -258,6 +272,23 @@ template <class T, Mode mode, int N> struct Sample {
         });
       });
     });
+  }
+
+  static void colours(const TileT& tile, const Numbers<const T>& pixels, const Numbers<T>& out) {
+    constexpr int C = kColours;
+    for (int p = 0; p < tile.count; ++p) {
+      T sums[K * C] = {};
+      for (int r = 0; r < R; ++r) {
+        const T* from = pixels.row(tile.start[p] + tile.row[r]);
+        const T* weight = &tile.weight[r][p * K];
+        for (int i = 0; i < K * C; ++i) sums[i] += weight[i / C] * from[i];
+      }
+      for (int c = 0; c < C; ++c) {
+        T sum = sums[c];
+        for (int k = 1; k < K; ++k) sum += sums[k * C + c];
+        out.row(p)[c] = sum;
+      }
+    }
   }
 
   template <int B, class Channels>
@@ -287,9 +318,12 @@ template <class T, Mode mode, int N> struct Splat {
     const auto values = points_of<const T>(call, call.values, image, first);
     const auto out = image_of<T>(call, sums, 0);
     // A scale may be anything, so that even what weighs nothing may not be added.
-    const bool anything = call.channels_last || tile.odd_count || call.scale;
-    if (tile.shifted && anything) builder.mask(tile);
-    if (call.channels_last) return rows(tile, values, out);
+    const bool many = call.channels_last && values.channels != kColours;
+    if (tile.shifted && (many || tile.odd_count || call.scale)) builder.mask(tile);
+    if (call.channels_last) {
+      if (tile.shifted && !all_finite(values.first, tile.count * kColours)) builder.mask(tile);
+      return rows(tile, values, out);
+    }
     for (int64_t c = 0; c < values.channels; ++c) {
       if (tile.shifted && !all_finite(values.plane(c), tile.count)) builder.mask(tile);
       plane(tile, values.plane(c), out.plane(c));
@@ -344,6 +378,7 @@ template <class T, Mode mode, int N> struct Splat {
   }
 
   static void rows(const TileT& tile, const Numbers<const T>& values, const Numbers<T>& out) {
+    if (is_simple(tile, values.channels)) return colours(tile, values, out);
     const T* weights = &tile.weight[0][0];
     with_channels(values.channels, [&](auto channels) {
       for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
@@ -355,6 +390,18 @@ template <class T, Mode mode, int N> struct Splat {
         }
       });
     });
+  }
+
+  static void colours(const TileT& tile, const Numbers<const T>& values, const Numbers<T>& out) {
+    constexpr int C = kColours;
+    for (int p = 0; p < tile.count; ++p) {
+      const T* from = values.row(p);
+      for (int r = 0; r < R; ++r) {
+        T* to = out.row(tile.start[p] + tile.row[r]);
+        const T* weight = &tile.weight[r][p * K];
+        for (int i = 0; i < K * C; ++i) to[i] += weight[i / C] * from[i % C];
+      }
+    }
   }
 };
 
@@ -368,21 +415,23 @@ template <class T, Mode mode, int N> struct Correlate {
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto values = points_of<const T>(call, call.values, image, first);
     Dots dots;
-    if (call.channels_last || call.channels == 0) {
-      if (tile.shifted) builder.mask(tile);
-      for (int r = 0; r < R; ++r) {
-        for (int i = 0; i < tile.count * K; ++i) dots[r][i] = 0;
-      }
-      rows(tile, pixels, values, &dots[0][0]);
-    } else {
-      dot_planes(tile, pixels, values, dots);
-      if (tile.shifted && !finite(tile, dots)) {
-        builder.mask(tile);
-        dot_planes(tile, pixels, values, dots);
-      }
+    const bool many = call.channels_last && pixels.channels != kColours;
+    if (tile.shifted && many) builder.mask(tile);
+    dot(call, tile, pixels, values, dots);
+    if (tile.shifted && !finite(tile, dots)) {
+      builder.mask(tile);
+      dot(call, tile, pixels, values, dots);
     }
     T* out = static_cast<T*>(call.out) + (image * call.points + first) * call.terms;
     for (int m = 0; m < call.terms; ++m) weigh_dots(builder, m, tile, dots, out + m, call.terms);
+  }
+
+  static void dot(const Call& call, const TileT& tile, const Numbers<const T>& pixels,
+                  const Numbers<const T>& values, Dots& dots) {
+    if (!call.channels_last && call.channels > 0) return dot_planes(tile, pixels, values, dots);
+    if (is_simple(tile, pixels.channels)) return dot_colours(tile, pixels, values, dots);
+    for (int r = 0; r < R; ++r) std::fill_n(dots[r], tile.count * K, T(0));
+    dot_pixels(tile, pixels, values, &dots[0][0]);
   }
 
   static bool finite(const TileT& tile, const Dots& dots) {
@@ -418,8 +467,23 @@ template <class T, Mode mode, int N> struct Correlate {
     }
   }
 
-  static void rows(const TileT& tile, const Numbers<const T>& pixels,
-                   const Numbers<const T>& values, T* dots) {
+  static void dot_colours(const TileT& tile, const Numbers<const T>& pixels,
+                          const Numbers<const T>& values, Dots& dots) {
+    for (int p = 0; p < tile.count; ++p) {
+      const T* value = values.row(p);
+      for (int r = 0; r < R; ++r) {
+        const T* from = pixels.row(tile.start[p] + tile.row[r]);
+        for (int k = 0; k < K; ++k, from += kColours) {
+          T dot = from[0] * value[0];
+          for (int c = 1; c < kColours; ++c) dot += from[c] * value[c];
+          dots[r][p * K + k] = dot;
+        }
+      }
+    }
+  }
+
+  static void dot_pixels(const TileT& tile, const Numbers<const T>& pixels,
+                         const Numbers<const T>& values, T* dots) {
     with_channels(pixels.channels, [&](auto channels) {
       for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
         const T* row = values.first + p * int64_t(channels);
@@ -475,6 +539,9 @@ template <int P, class F> void for_each_tile(const Call& call, int64_t begin, in
   }
 }
 
+// A tile is of some 50 to 100 kB and lies on the stack: memory from the heap might be new pages
+// for each task.
+
 // So many numbers are worth handing to another thread.
 constexpr int64_t kWorthAThread = 1 << 14;
 
@@ -489,11 +556,11 @@ void run_pointwise(const Call& call, const Threads& threads) {
   const int64_t per_image = divide_up(call.points, chunk);
   run_on(threads, call.batch * per_image, [&](int64_t i) {
     const int64_t image = i / per_image, begin = i % per_image * chunk;
-    auto tile = std::unique_ptr<TileT>(new TileT);
+    TileT tile;
     for_each_tile<TileT::P>(call, begin, std::min(begin + chunk, call.points),
                             [&](int64_t first, int count) {
-      builder.find(image, first, count, *tile);
-      Operation<T, mode, N>::run(call, builder, image, first, *tile);
+      builder.find(image, first, count, tile);
+      Operation<T, mode, N>::run(call, builder, image, first, tile);
     });
   });
 }
@@ -520,11 +587,11 @@ template <class T, Mode mode, int N> void run_splat(const Call& call, const Thre
     const int64_t image = i / ranges, range = i % ranges;
     T* sums = sums_of(image, range);
     for (int64_t j = 0; j < size; ++j) sums[j] = 0;
-    auto tile = std::unique_ptr<TileT>(new TileT);
+    TileT tile;
     for_each_tile<TileT::P>(call, call.points * range / ranges,
                             call.points * (range + 1) / ranges, [&](int64_t first, int count) {
-      builder.find(image, first, count, *tile);
-      Splat<T, mode, N>::run(call, builder, image, first, sums, *tile);
+      builder.find(image, first, count, tile);
+      Splat<T, mode, N>::run(call, builder, image, first, sums, tile);
     });
   });
   if (ranges == 1) return;

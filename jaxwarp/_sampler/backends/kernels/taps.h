@@ -57,8 +57,7 @@ template <class T, int K, int P> struct AxisTaps {
   int32_t start[P];
   T weight[kMaxOrder + 1][K][P];  // of each lane, by the order of the derivative
   T slope[P];                     // of the position in the coordinate, if derivatives are asked for
-  bool shifted;                   // some lane is no tap of its point:
-  int32_t shift[P];               // the lane of the first tap is as many to the left of `start`
+  bool shifted;                   // some lane is no tap of its point
   bool masked;                    // some tap that weighs something is outside
   Mask<T> mask[K][P];             // all bits set for a tap inside; valid only if `masked`
   bool odd;                       // some point's taps are not next to each other:
@@ -96,11 +95,11 @@ template <class T> struct Finite<T, kZeros> {
   }
 };
 template <class T> struct Finite<T, kBorder> {
-  // Four pixels out every tap of every mode is the edge pixel, so nothing is lost. NaN goes to
-  // the first pixel's side.
+  // Four pixels out every tap of every mode is the edge pixel, so nothing is lost. NaN is the first
+  // pixel's place.
   static Moved<T> of(T p, T slope, T extent) {
     const bool near = (p > -4) & (p < extent + 3);
-    return {clamp<T>(p, -4, extent + 3), near ? slope : T(0)};
+    return {p == p ? clamp<T>(p, -4, extent + 3) : T(0), near ? slope : T(0)};
   }
 };
 template <class T> struct Finite<T, kReflection> {
@@ -168,7 +167,8 @@ template <class T> inline T keys_far(T x, int order) {
   return order == 2 ? 6 * a * x - 10 * a : 6 * a;
 }
 
-template <class T, Mode mode> inline void weigh(T t, int order, T* w) {
+// The weights of K taps, `t` beyond the first of them (for bicubic the second) and less than one.
+template <class T, Mode mode> inline void weigh_taps(T t, int order, T* w) {
   if (mode == kNearest) {
     w[0] = order == 0 ? T(1) : T(0);
   } else if (mode == kBilinear) {
@@ -180,6 +180,21 @@ template <class T, Mode mode> inline void weigh(T t, int order, T* w) {
     w[1] = keys_near(t, order);
     w[2] = sign * keys_near(1 - t, order);
     w[3] = sign * keys_far(2 - t, order);
+  }
+}
+
+// The weights of K lanes, `t` beyond the first of them, which may be any distance (for nearest, of
+// the nearest pixel): it tells each lane's weight, and so whether it is a tap at all.
+template <class T, Mode mode> inline void weigh_lanes(T t, int order, T* w) {
+  if (mode == kNearest) {
+    w[0] = (order == 0) & (t == 0) ? T(1) : T(0);
+  } else if (order == 0) {
+    w[0] = std::max(std::min(1 - t, 1 + t), T(0));
+    w[1] = std::max(std::min(t, 2 - t), T(0));
+  } else {
+    const T one = order == 1 ? T(1) : T(0);
+    w[0] = (t < -1) | (t >= 1) ? T(0) : t < 0 ? one : -one;
+    w[1] = (t < 0) | (t >= 2) ? T(0) : t < 1 ? one : -one;
   }
 }
 
@@ -198,20 +213,30 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
 
   JAXWARP_ONCE static void find(const T* g, int count, const Axis<T>& axis, unsigned orders,
                                 Taps& taps) {
-    const bool shifted = orders == 1 ? place<false>(g, count, axis, orders, taps)
-                                     : place<true>(g, count, axis, orders, taps);
     const bool within = axis.first >= 0 && int64_t(axis.first) + axis.size <= axis.length;
     taps.scattered = axis.size < K || !within;
+    constexpr bool direct = mode != kBicubic && !moves_taps(mode, padding);
+    const auto place = taps.scattered || !direct
+                           ? (orders == 1 ? place_points<false, false> : place_points<true, false>)
+                           : (orders == 1 ? place_points<false, direct>
+                                          : place_points<true, direct>);
+    const bool shifted = place(g, count, axis, orders, taps);
     taps.odd = taps.scattered || (shifted && moves_taps(mode, padding));
     taps.shifted = shifted && !taps.odd;
     taps.masked = taps.scattered;
-    if (!taps.odd && !taps.shifted) return;
-    T whole[P];
-    follow(g, count, axis, whole, taps.shift);
-    if (taps.odd) {
-      find_pixels(whole, count, axis, taps);
-    } else {
-      shift_lanes(count, orders, taps);
+    if (taps.odd) find_pixels(g, count, axis, taps);
+    if (taps.shifted && !direct) shift_weights(g, count, axis, orders, taps);
+  }
+
+  // Finds which lanes are taps, where some are not.
+  JAXWARP_ONCE static void mask(const T* g, int count, const Axis<T>& axis, Taps& taps) {
+    int32_t shift[P];
+    find_shifts(g, count, axis, shift);
+    for (int k = 0; k < K; ++k) {
+      for (int p = 0; p < count; ++p) {
+        const int32_t tap = k - shift[p];
+        taps.mask[k][p] = -Mask<T>((tap >= 0) & (tap < K));
+      }
     }
   }
 
@@ -238,58 +263,72 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
     }
   };
 
-  // Finds starts and weights, and slopes with `derive`; returns whether any lane is shifted.
-  // All points want this; what only some want is left to `follow`, since storing costs most.
-  template <bool derive>
-  static bool place(const T* g, int count, const Axis<T>& axis, unsigned orders, Taps& taps) {
+  // Finds starts and weights, and slopes with `derive`; returns whether any lane is no tap.
+  // All points want this; what only some want is left to others, since storing costs most.
+  // With `direct`, lanes are weighed where they are; else taps, and lanes must be shifted.
+  template <bool derive, bool direct>
+  static bool place_points(const T* g, int count, const Axis<T>& axis, unsigned orders,
+                           Taps& taps) {
     const Where where(axis);
     const uint32_t first = uint32_t(axis.first);
     T distance[P];
     int32_t any = 0;
     for (int p = 0; p < count; ++p) {
       const Moved<T> moved = where.move(g[p * N]);
-      const T anchor = where.anchor(moved.position), t = moved.position - anchor;
+      const T anchor = where.anchor(moved.position);
       const int32_t lowest = where.lowest(anchor), start = clamp_index(lowest, where.starts);
       taps.start[p] = int32_t(first + uint32_t(start));
       any |= lowest - start;
+      const T lane = direct ? T(start) : anchor;
+      const T t = direct && mode == kNearest ? T(lowest - start) : moved.position - lane;
       if (derive) {
         taps.slope[p] = moved.slope;
         distance[p] = t;
       } else {
         T w[K];
-        weigh<T, mode>(t, 0, w);
+        weigh<direct>(t, 0, w);
         for (int k = 0; k < K; ++k) taps.weight[0][k][p] = w[k];
       }
     }
     for (int order = 0; derive && order <= kMaxOrder; ++order) {
-      if (orders >> order & 1) weigh_lanes(distance, count, order, taps.weight[order]);
+      if (orders >> order & 1) weigh_points<direct>(distance, count, order, taps.weight[order]);
     }
     return any != 0;
   }
 
-  // Finds the whole pixel under each position, and by how much its lanes are shifted.
-  JAXWARP_ONCE static void follow(const T* g, int count, const Axis<T>& axis, T* whole,
-                                  int32_t* shift) {
-    const Where where(axis);
-    for (int p = 0; p < count; ++p) {
-      whole[p] = where.anchor(where.move(g[p * N]).position);
-      const int32_t lowest = where.lowest(whole[p]);
-      shift[p] = lowest - clamp_index(lowest, where.starts);
+  template <bool direct> static void weigh(T t, int order, T* w) {
+    if constexpr (direct) {
+      weigh_lanes<T, mode>(t, order, w);
+    } else {
+      weigh_taps<T, mode>(t, order, w);
     }
   }
 
-  JAXWARP_ONCE static void weigh_lanes(const T* distance, int count, int order,
-                                       T (&weight)[K][P]) {
+  template <bool direct>
+  JAXWARP_ONCE static void weigh_points(const T* distance, int count, int order,
+                                        T (&weight)[K][P]) {
     for (int p = 0; p < count; ++p) {
       T w[K];
-      weigh<T, mode>(distance[p], order, w);
+      weigh<direct>(distance[p], order, w);
       for (int k = 0; k < K; ++k) weight[k][p] = w[k];
     }
   }
 
+  // Finds by how many lanes each point's first tap is to the left of its start.
+  JAXWARP_ONCE static void find_shifts(const T* g, int count, const Axis<T>& axis,
+                                       int32_t* shift) {
+    const Where where(axis);
+    for (int p = 0; p < count; ++p) {
+      const int32_t lowest = where.lowest(where.anchor(where.move(g[p * N]).position));
+      shift[p] = lowest - clamp_index(lowest, where.starts);
+    }
+  }
+
   // Moves weights to the lanes where their taps' pixels are.
-  JAXWARP_ONCE static void shift_lanes(int count, unsigned orders, Taps& taps) {
-    const int32_t* shift = taps.shift;
+  JAXWARP_ONCE static void shift_weights(const T* g, int count, const Axis<T>& axis,
+                                         unsigned orders, Taps& taps) {
+    int32_t shift[P];
+    find_shifts(g, count, axis, shift);
     for (int order = 0; order <= kMaxOrder; ++order) {
       if (!(orders >> order & 1)) continue;
       auto& weight = taps.weight[order];
@@ -307,11 +346,16 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
   }
 
   // Follows each tap by itself.
-  JAXWARP_ONCE static void find_pixels(const T* whole, int count, const Axis<T>& axis,
-                                       Taps& taps) {
+  JAXWARP_ONCE static void find_pixels(const T* g, int count, const Axis<T>& axis, Taps& taps) {
+    const Where where(axis);
     const Axis<T> local = axis;
     const bool all = taps.scattered;
-    for (int p = 0; p < count; ++p) taps.is_odd[p] = all || taps.shift[p] != 0;
+    T whole[P];
+    for (int p = 0; p < count; ++p) {
+      whole[p] = where.anchor(where.move(g[p * N]).position);
+      const int32_t lowest = where.lowest(whole[p]);
+      taps.is_odd[p] = all || lowest != clamp_index(lowest, where.starts);
+    }
     for (int k = 0; k < K; ++k) {
       for (int p = 0; p < count; ++p) {
         const int32_t pixel = pixel_at<T, mode, padding>(whole[p], k + kLowest, local);
@@ -324,15 +368,13 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
   }
 };
 
-template <class T, Mode mode, int N, int P>
-void find_taps(const T* g, int count, const Axis<T>& axis, unsigned orders,
-               AxisTaps<T, taps_of(mode), P>& taps) {
+// Calls f with the TapFinder for an axis' padding.
+template <class T, Mode mode, int N, int P, class F> void with_finder(const Axis<T>& axis, F f) {
   switch (axis.padding) {
-    case kZeros: return TapFinder<T, mode, kZeros, N, P>::find(g, count, axis, orders, taps);
-    case kBorder: return TapFinder<T, mode, kBorder, N, P>::find(g, count, axis, orders, taps);
-    case kReflection:
-      return TapFinder<T, mode, kReflection, N, P>::find(g, count, axis, orders, taps);
-    case kWrap: return TapFinder<T, mode, kWrap, N, P>::find(g, count, axis, orders, taps);
+    case kZeros: return f(TapFinder<T, mode, kZeros, N, P>());
+    case kBorder: return f(TapFinder<T, mode, kBorder, N, P>());
+    case kReflection: return f(TapFinder<T, mode, kReflection, N, P>());
+    case kWrap: return f(TapFinder<T, mode, kWrap, N, P>());
   }
 }
 

@@ -28,7 +28,8 @@ constexpr int points_of(int rows, int lanes) {
 template <class T, Mode mode, int N> struct Tile {
   static constexpr int K = taps_of(mode), R = power(K, N - 1), P = points_of(R, K);
 
-  int count;                     // of points
+  int64_t image, first;          // which points
+  int count;                     // and how many of them
   int32_t start[P];              // pixel of the first row's run
   int32_t row[R];                // the pixels from there to the other rows' runs
   T weight[R][P * K];            // the lanes of a run next to each other
@@ -68,19 +69,16 @@ template <class T, Mode mode, int N> class TileBuilder {
 
   // Looks at `count` points of an image from `first` on; they share a window.
   JAXWARP_ONCE void find(int64_t image, int64_t first, int count, TileT& tile) const {
-    const int64_t at = image * call_.points + first;
-    const T* grid = static_cast<const T*>(call_.grid) + at * N;
-    const int32_t* window = nullptr;
-    if (call_.windows) {
-      const int64_t shared = call_.points / call_.windows;
-      window = call_.window + (image * call_.windows + first / shared) * N * 2;
-    }
+    tile.image = image;
+    tile.first = first;
     tile.count = count;
     tile.masked = tile.scattered = tile.shifted = false;
     bool odd = false;
     for (int a = 0; a < N; ++a) {
-      const Axis<T> axis(call_, a, window);
-      find_taps<T, mode, N, P>(grid + (N - 1 - a), count, axis, orders_.along[a], tile.axis[a]);
+      const Axis<T> axis(call_, a, window_of(tile));
+      with_finder<T, mode, N, P>(axis, [&](auto finder) {
+        finder.find(grid_of(tile, a), count, axis, orders_.along[a], tile.axis[a]);
+      });
       tile.masked |= tile.axis[a].masked;
       tile.shifted |= tile.axis[a].shifted;
       tile.scattered |= tile.axis[a].scattered;
@@ -95,12 +93,14 @@ template <class T, Mode mode, int N> class TileBuilder {
   // Finds which lanes are outside.
   JAXWARP_ONCE void mask(TileT& tile) const {
     for (int a = 0; a < N; ++a) {
-      auto& axis = tile.axis[a];
-      for (int k = 0; k < K && !axis.masked; ++k) {
-        for (int p = 0; p < tile.count; ++p) {
-          const int32_t tap = axis.shifted ? k - axis.shift[p] : k;
-          axis.mask[k][p] = -Mask<T>((tap >= 0) & (tap < K));
-        }
+      auto& taps = tile.axis[a];
+      if (taps.shifted) {
+        const Axis<T> axis(call_, a, window_of(tile));
+        with_finder<T, mode, N, P>(axis, [&](auto finder) {
+          finder.mask(grid_of(tile, a), tile.count, axis, taps);
+        });
+      } else if (!taps.odd) {
+        for (int k = 0; k < K; ++k) std::fill_n(taps.mask[k], tile.count, ~Mask<T>(0));
       }
     }
     find_masks(tile);
@@ -157,6 +157,17 @@ template <class T, Mode mode, int N> class TileBuilder {
   int order(int m, int a) const { return call_.orders[m * N + a]; }
 
  private:
+  const T* grid_of(const TileT& tile, int a) const {
+    const int64_t at = tile.image * call_.points + tile.first;
+    return static_cast<const T*>(call_.grid) + at * N + (N - 1 - a);
+  }
+
+  const int32_t* window_of(const TileT& tile) const {
+    if (!call_.windows) return nullptr;
+    const int64_t shared = call_.points / call_.windows;
+    return call_.window + (tile.image * call_.windows + tile.first / shared) * N * 2;
+  }
+
   // Multiplies the axes' weights: one term, no derivative and no scale.
   static void weigh_plainly(TileT& tile) {
     const auto& lane = tile.axis[N - 1].weight[0];
