@@ -14,7 +14,6 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from skimage import data
 
 import jaxwarp
@@ -96,8 +95,7 @@ def main(output="disparity.png"):
         ax.imshow(np.clip(np.moveaxis(np.asarray(x)[0], 0, -1), 0, 1))
         ax.set_title(title)
         ax.set_axis_off()
-    figure.savefig(output, dpi=60)
-    Image.open(output).quantize(160).save(output, optimize=True)
+    figure.savefig(output, dpi=115)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 from skimage import data, transform
 
 import jaxwarp
@@ -93,8 +92,7 @@ def main(output="patches.png"):
         axis.set_title(title, fontsize=9)
         for x1, y1, x2, y2 in BOXES if title == "boxes" else ():
             axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="yellow"))
-    figure.savefig(output, dpi=60)
-    Image.open(output).quantize(128).save(output, optimize=True)
+    figure.savefig(output, dpi=150)
     print("wrote", output)
 
 

@@ -156,7 +156,7 @@ def draw(output, moving, fixed, flow, determinant):
                     panel.contour(middle(source[..., other]).T, colors="tab:orange", **lines)
     figure.colorbar(grid[0, -1].images[0], ax=grid[:, -1], shrink=0.6)
     figure.savefig(output, dpi=80)
-    Image.open(output).convert("RGB").quantize(256).save(output, optimize=True)
+    Image.open(output).quantize(256).save(output, optimize=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.figure import Figure
-from PIL import Image
 from skimage import color, data, filters, transform
 
 import jaxwarp
@@ -129,8 +128,7 @@ def main(output="registration.png"):
             cmap, limit = ("coolwarm", 0.5) if column else ("gray", None)
             axes.imshow(x[0, 0], cmap=cmap, vmin=limit and -limit, vmax=limit)
             axes.set_axis_off()
-    figure.savefig(output, dpi=65)
-    Image.open(output).quantize(96).save(output, optimize=True)
+    figure.savefig(output, dpi=110)
 
 
 if __name__ == "__main__":

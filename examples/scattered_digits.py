@@ -158,4 +158,4 @@ def picture(output, canvas, boxes, logits, looked, least):
             axes.scatter(*SIDE * where.reshape(-1, 2).T, s=200 * weights.ravel(), **style)
         axes.set(xlim=(0, SIDE), ylim=(SIDE, 0))
     figure.savefig(output, dpi=70)
-    Image.open(output).convert("RGB").quantize(96).save(output, optimize=True)
+    Image.open(output).quantize(96).save(output, optimize=True)

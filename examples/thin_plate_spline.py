@@ -11,7 +11,6 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from skimage import data
 
 import jaxwarp
@@ -80,8 +79,7 @@ def main(output="thin_plate_spline.png"):
     shown = axes[1, 2].imshow(area, cmap="RdBu", vmin=-2, vmax=2, extent=(-1, 1, 1, -1))
     axes[1, 2].set(title="Jacobian determinant", xticks=[], yticks=[])
     figure.colorbar(shown, ax=axes[1, 2], shrink=0.7)
-    figure.savefig(output, dpi=70)
-    Image.open(output).quantize(128).save(output, optimize=True)
+    figure.savefig(output, dpi=150)
     print("wrote", output)
 
 

@@ -20,7 +20,6 @@ import numpy as np
 import optax
 from flax import nnx
 from matplotlib.figure import Figure
-from PIL import Image
 from rich.progress import Progress
 
 from jaxwarp.nn import SpatialTransformer, TPSTransform, conv_output_size, identity_head
@@ -145,8 +144,7 @@ def draw(models, path):
         axes.imshow(np.hstack(list(framed)))
         axes.text(-side / 4, side / 2, title, ha="right", va="center")
         axes.set_axis_off()
-    figure.savefig(path, dpi=75)
-    Image.open(path).quantize(64).save(path, optimize=True)
+    figure.savefig(path, dpi=110)
 
 
 def main():

@@ -12,15 +12,7 @@ import pytest
 import torch
 
 from parity_tests.benchmark import __main__ as command
-from parity_tests.benchmark import (
-    _machine,
-    _report,
-    _timing,
-    attention,
-    patches,
-    sampling,
-    splines,
-)
+from parity_tests.benchmark import _machine, _report, _timing, attention, patches, sampling, splines
 from parity_tests.benchmark._timing import Program, Row, measure
 from parity_tests.benchmark.sampling import Case
 

@@ -221,7 +221,7 @@ def test_no_steps_give_the_velocity_and_constant_velocities_their_shift(axes):
     np.testing.assert_array_equal(jaxwarp.integrate_velocity(velocity, steps=0), velocity)
     shift = np.full_like(velocity, 2.75)
     np.testing.assert_array_equal(jaxwarp.integrate_velocity(shift), shift)
-    np.testing.assert_array_equal(jaxwarp.integrate_velocity(shift, steps=64), shift)
+    close(jaxwarp.integrate_velocity(shift, steps=64), shift)
 
 
 @in_each_dimension

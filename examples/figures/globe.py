@@ -5,14 +5,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 import jaxwarp
 
 SIZE = (90, 180)  # two degrees a pixel
 TURN, TILT = 150, 20  # degrees
 PADDINGS = ("zeros", "border", "reflection", ("border", "wrap"))
-OUTPUT = Path(__file__).parents[1] / "images" / "globe.png"
+OUTPUT = Path(__file__).parents[1] / "images" / "globe.webp"
 
 
 def planet():
@@ -47,8 +46,7 @@ def main():
         axis.set_title(title, fontsize=9)
         axis.set(xticks=[], yticks=[])
     draw_globe(axes[1, 2], chart)
-    figure.savefig(OUTPUT, dpi=80)
-    Image.open(OUTPUT).quantize(96).save(OUTPUT, optimize=True)
+    figure.savefig(OUTPUT, dpi=140)
     print("wrote", OUTPUT)
 
 

@@ -62,11 +62,11 @@ def coordinates():
         yield text(left + (k + 0.5) * side + 14, 85, str(k), "soft")
     for shift, y, up, kind, name in (
         (0, 110, 1, "one", "align_corners=False: the outer edges"),
-        (side / 2, 50, -1, "two", "align_corners=True: the outer pixels’ centres"),
+        (side / 2, 50, -1, "two", "align_corners=True: the outer pixels' centres"),
     ):
         ends = left + shift, left + 4 * side - shift
         yield line((ends[0], y), (ends[1], y), kind=kind)
-        for x, value in zip(ends, ("−1", "1"), strict=True):
+        for x, value in zip(ends, ("\N{MINUS SIGN}1", "1"), strict=True):
             yield line((x, y - 6), (x, y + 6), kind=kind)
             yield text(x + (14 if value == "1" else -16), y + 5, value, f"{kind}-fill")
         yield text(WIDTH / 2, y + up * 22 + (4 if up > 0 else 2), name, f"{kind}-fill")
@@ -76,13 +76,13 @@ def padding():
     """The position that is read over the position that is asked for, four pixels long."""
     for k, name in enumerate(("border", "reflection", "wrap")):
         x0, y0, unit = 26 + 148 * k, 120, 9.5
-        at = lambda p, q, x0=x0, y0=y0, u=unit: (x0 + u * (p + 4), y0 - 2 * u * q)
-        yield box(*at(0, 4), 4 * unit, 8 * unit)
-        yield line(at(-4, 0), at(8, 0))
+        yield box(x0 + 4 * unit, y0 - 8 * unit, 4 * unit, 8 * unit)
+        yield line((x0, y0), (x0 + 12 * unit, y0))
         yield text(x0 + 6 * unit, 26, name)
         yield text(x0 + 6 * unit, 140, "0  …  4", "soft")
         for piece in PIECES[name]:
-            yield line(*(at(p, q) for p, q in piece), kind="one")
+            points = ((x0 + unit * (p + 4), y0 - 2 * unit * q) for p, q in piece)
+            yield line(*points, kind="one")
 
 
 PIECES = {
@@ -137,7 +137,7 @@ def product():
         yield text(x0 + (column + 0.5) * side, y0 - 10, f"{weight}", "one-fill")
     for row, weight in along_y.items():
         yield text(x0 - 18, y0 + (row + 0.5) * side + 5, f"{weight}", "one-fill")
-    words = ("one sum over the product", "of the axes’ taps, in any", "number of axes")
+    words = ("one sum over the product", "of the axes' taps, in any", "number of axes")
     for k, words_of_line in enumerate(words):
         yield text(x0 + 4 * side + 20, 76 + 20 * k, words_of_line, "ink left")
 

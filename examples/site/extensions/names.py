@@ -10,7 +10,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 NAME = re.compile(r"[A-Za-z_][\w.]*")
 # Somebody else's: "OpenCV's `remap`".
-POSSESSIVE = re.compile(r"['’]s\s+$")
+POSSESSIVE = re.compile(r"\Ws\s+$")
 # What a name is looked up under, as it stands or as those who write about it shorten it.
 PREFIXES = ("", "jaxwarp.", "jaxwarp.nn.", "jaxwarp.interop.", "jaxwarp.testing.")
 
@@ -58,9 +58,8 @@ def _described(node: nodes.Node) -> set[str]:
     while node.parent is not None:
         node = node.parent
         if isinstance(node, addnodes.desc):
-            found |= {
-                f"{s['module']}.{s['fullname']}" for s in node.findall(addnodes.desc_signature)
-            }
+            signatures = node.findall(addnodes.desc_signature)
+            found |= {f"{s['module']}.{s['fullname']}" for s in signatures}
     return found
 
 

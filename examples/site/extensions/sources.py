@@ -83,9 +83,9 @@ class FolderLinks(SphinxTransform):
         """Find the links that are no page's."""
         for link in self.document.findall(addnodes.pending_xref):
             if link.get("reftype") == "myst" and link.get("refdomain") is None:
-                page, _ = self.env.relfn2path(f"{link['reftarget']}/__init__")
+                page, _path = self.env.relfn2path(f"{link['reftarget']}/__init__")
                 if (ROOT / f"{page}.py").exists():
-                    link.attributes |= {"refdomain": "doc", "reftarget": page, "reftargetid": None}
+                    link["refdomain"], link["reftarget"], link["reftargetid"] = "doc", page, None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from sphinx.builders.html import StandaloneHTMLBuilder
 
 CONTENTS = Path(__file__).parents[1] / "contents.md"
 
@@ -16,7 +17,7 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def copy_home(app: Sphinx, error: Exception | None) -> None:
     """Make the home page what a server shows for the folder."""
-    if error is None and app.builder.name == "html":
+    if error is None and isinstance(app.builder, StandaloneHTMLBuilder):
         home = Path(app.builder.get_outfilename(app.config.root_doc))
         shutil.copyfile(home, home.with_name("index.html"))
 

@@ -148,10 +148,8 @@ def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
 
     rows = zeros((count, cut.area * channels), grid)
     rows = fold_blocks(visit, rows, points, spec, cut)
-    # In one line, or XLA cuts the rows where they lie, each C filled up to 128 numbers.
-    line = lax.optimization_barrier(rows.T.reshape(-1))
     shape = (channels, *before, *cut.counts)
-    blocks = [pixels.reshape(shape) for pixels in jnp.split(line, cut.area)]
+    blocks = [pixels.reshape(shape) for pixels in jnp.split(_turned(rows), cut.area)]
     return merge(blocks, cut).astype(spec.dtype)
 
 
@@ -180,10 +178,18 @@ def _rows(image: jax.Array, cut: Cut) -> jax.Array:
 def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> list[jax.Array]:
     """Gather (C, points) for each pixel; what is outside reads zero, whatever is there."""
     read = rows.at[block.number[0]].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    # Merely cut up, XLA would leave the rows as they lie, each C filled up to 128 numbers.
-    turned = read.T.reshape(cut.area, -1, read.shape[0])
+    turned = _turned(read).reshape(cut.area, -1, read.shape[0])
     pixels = zip(turned, _by_pixel(block.inside), strict=True)
     return [jnp.where(inside[None], pixel.astype(dtype), 0) for pixel, inside in pixels]
+
+
+def _turned(rows: jax.Array) -> jax.Array:
+    """Return rows' columns one behind the other, in one line.
+
+    If they were not in one line, XLA would leave the rows as they lie, and all that is computed
+    from them, too: a few numbers each, filled up to a whole row of registers.
+    """
+    return lax.optimization_barrier(rows.T.reshape(-1))
 
 
 def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
@@ -192,7 +198,9 @@ def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
     XLA sorts them anyway, but then reads them in that order in a loop of its own kind, which
     takes four times the bundles of a gather. The barrier keeps it from finding that loop again.
     """
-    at, order = lax.sort_key_val(at, jnp.arange(at.size, dtype=jnp.int32))
+    # To be stable takes one operand more, and nearly twice the time to compile.
+    order = jnp.arange(at.size, dtype=jnp.int32)
+    at, order = lax.sort((at, order), num_keys=1, is_stable=False)
     rows = rows.at[order].get(mode="promise_in_bounds", wrap_negative_indices=False)
     rows = lax.optimization_barrier(rows)
     return image.at[at].add(rows, mode="drop", wrap_negative_indices=False, indices_are_sorted=True)
