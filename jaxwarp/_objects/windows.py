@@ -70,7 +70,7 @@ def _put(rest: jax.Array, window: jax.Array, start: jax.Array) -> list[jax.Array
 # what is kept of every turn for the backward pass, more than forty times as large.
 
 
-def _take_on_tpu(array: jax.Array, start: jax.Array, *, shape: tuple[Any, ...]) -> list[jax.Array]:
+def _take_on_tpu(array: jax.Array, start: jax.Array, *, shape: tuple[Dim, ...]) -> list[jax.Array]:
     return [_laid_out(x) for x in _take(_laid_out(array), start, shape=shape)]
 
 
@@ -106,9 +106,9 @@ def _lower_on_tpu(
     laid_out: Callable[..., list[jax.Array]],
     plain: Callable[..., list[jax.Array]],
     ctx: mlir.LoweringRuleContext,
-    *args: Any,
-    **params: Any,
-) -> Any:
+    *args: mlir.Value,
+    **params: tuple[Dim, ...],
+) -> Sequence[mlir.Value]:
     """Lay out what is for one device; exported programs must not say how arrays are laid out."""
     exported = ctx.module_context.lowering_parameters.for_export
     own = runs_by_itself(ctx) and not exported
