@@ -78,9 +78,8 @@ def _advice(input: jax.Array, flow: jax.Array, layout: Layout) -> str:
     batch, spatial = input.shape[0], layout.spatial(input.shape)
     other = Layout(not layout.channels_last)
     if flow.shape == other.arrange(batch, n, spatial):
-        to = "-1, 1" if layout.channels_last else "1, -1"
-        source, end = reversed(to.split(", "))
-        return f"move its components: jnp.moveaxis(flow, {source}, {end})"
+        moved = f"{other.channel_axis}, {layout.channel_axis}"
+        return f"move its components: jnp.moveaxis(flow, {moved})"
     if flow.shape == layout.arrange(batch, n, spatial)[1:]:
         return "without its batch axis? flow[None] is a batch of one"
     if flow.ndim == input.ndim + 1:

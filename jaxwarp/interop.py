@@ -32,12 +32,7 @@ class Picture(Protocol):
     """What NumPy can look at as an array, such as a PIL image."""
 
     @property
-    def __array_interface__(self) -> Mapping[str, object]:
-        """Its memory, as NumPy's array interface describes it."""
-        ...
-
-
-_CHANNELS_LAST = Layout(channels_last=True)
+    def __array_interface__(self) -> Mapping[str, object]: ...
 
 
 # Images ----------------------------------------------------------------------
@@ -79,7 +74,7 @@ def from_image(image: npt.ArrayLike | Picture, *, channel_axis: int = 1) -> jax.
     _checks.shape("image", pixels, rule, pixels.ndim in (2, 3, 4))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     batch = pixels if pixels.ndim == 4 else pixels[None]
-    if _CHANNELS_LAST.doubt(batch.shape):
+    if Layout(channels_last=True).doubt(batch.shape):
         _checks.warn(f"image is {image.shape}: channels are to be last, (N, H, W, C)")
     return layout.channels_from_end(batch)
 

@@ -4,6 +4,8 @@ The backends for other machines are plain `lax`, which runs anywhere; the native
 called as they are. Each backend's three operations are compared over modes, paddings, layouts,
 axes, orders of the derivative, windows and dtypes, at points in, on the edge of and far from the
 image, and at coordinates that are no numbers.
+
+All backends compute a case in one program: they share much, which is compiled once.
 """
 
 import dataclasses
@@ -12,7 +14,7 @@ import os
 import subprocess
 import sys
 import zlib
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -24,6 +26,7 @@ import jaxwarp
 from jaxwarp._layout import Layout
 from jaxwarp._sampler import Rule, SampleSpec
 from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable
+from jaxwarp._sampler.interpolation import KERNELS
 
 OPERATIONS = ("sample", "splat", "correlate")
 MODES = ("nearest", "bilinear", "bicubic")
@@ -71,9 +74,11 @@ class Case:
         return plain if orders is None else plain._replace(orders=orders)
 
 
-def unit_orders(axes):
-    """First derivatives along each axis, as the grid's gradient asks for."""
-    return tuple(tuple(int(a == i) for i in range(axes)) for a in range(axes))
+def all_orders(mode, axes):
+    """First derivatives along each axis, as the grid's gradient asks for, and higher ones."""
+    units = tuple(tuple(int(a == i) for i in range(axes)) for a in range(axes))
+    highest = min(KERNELS[mode].degree, 2)
+    return (*units, (1,) * axes, (highest, *(0,) * (axes - 1)))
 
 
 def _plain_cases():
@@ -81,9 +86,15 @@ def _plain_cases():
     rows = itertools.product(OPERATIONS, MODES, (1, 2, 3), PADDINGS)
     for i, (op, mode, axes, padding) in enumerate(rows):
         derived = mode != "nearest" and (op == "correlate" or i % 3 == 0)
+        # Of two axes there are more such cases below.
+        window = (
+            ("columns", "", "shared", "")[i // 4 % 4] if axes != 2 and padding != "wrap" else ""
+        )
+        narrow = {1: (2,), 3: (2, 1, 5)}.get(axes) if i % 3 == 1 and not window else None
         yield Case(
             op, mode, axes, padding, bool((i + i // 4) % 2), bool(i // 2 % 2), i % 5 != 0,
-            channels=(1, 3, 2, 5, 17, 4)[i % 6], orders=unit_orders(axes) if derived else None,
+            channels=(1, 3, 2, 5, 17, 4)[i % 6], orders=all_orders(mode, axes) if derived else None,
+            window=window, size=narrow,
         )  # fmt: skip
 
 
@@ -100,6 +111,8 @@ def _more_cases():
             yield Case(op, mode, 2, PADDINGS[sum(size) % 4], size[0] == 1, True, size=size)
         for dtype in ("float32", "bfloat16", "float16"):
             yield Case(op, mode, 2, "zeros", dtype == "float32", dtype=dtype)
+            if mode == "bilinear":
+                yield Case(op, mode, 2, "zeros", dtype != "float32", dtype=dtype)
         yield Case(op, mode, 2, "reflection", False, channels=0)
 
 
@@ -139,40 +152,88 @@ def operands(case):
 
 
 def _window(case, rng):
-    """One for all points of an image, one for each, or one for each row of points."""
+    """One for all points of an image, one for each, or one for each row or column of points."""
     out = OUT[case.axes]
-    shared = {"shared": (1, 1), "each": out, "rows": (out[0], 1)}[case.window]
+    ones = (1,) * (len(out) - 1)
+    columns = (1, *out[1:]) if ones else out
+    shared = {"shared": (1, *ones), "each": out, "rows": (out[0], *ones), "columns": columns}
+    shared = shared[case.window]
     size = rng.integers(1, np.array(case.spec.spatial) + 1, (BATCH, *shared, case.axes))
     first = rng.integers(0, np.array(case.spec.spatial) - size + 1)
     return jnp.asarray(np.stack([first, size], axis=-1), jnp.int32)
 
 
+def computed(*calls, **options):
+    """Compute calls (op, operands, spec), each with all backends that can, in one program."""
+    names = [
+        [n for n, form in BACKENDS.items() if form.supports(op, given, spec)]
+        for op, given, spec in calls
+    ]
+
+    @partial(jax.jit, compiler_options=options)
+    def program(operands):
+        return [
+            {name: getattr(BACKENDS[name], op)(given, spec) for name in able}
+            for (op, _, spec), given, able in zip(calls, operands, names, strict=True)
+        ]
+
+    return program([given for _, given, _ in calls])
+
+
 # Code that is generated quickly computes the same sums.
-_QUICKLY = {"xla_backend_optimization_level": 0}
+QUICKLY = {"xla_backend_optimization_level": 0}
 
 
-def compute(backend, case):
-    """Run one operation of a backend."""
-    program = jax.jit(lambda x: getattr(backend, case.op)(x, case.spec), compiler_options=_QUICKLY)
-    return np.asarray(program(operands(case)).astype("float64"))
+def assert_same(op, spec, given, results):
+    """Compare all results with the portable one, up to the rounding of sums."""
+    theirs = results["portable"]
+    expected = np.asarray(theirs).astype("float64")
+    assert np.isfinite(expected).all()
+    largest = np.abs(expected).max(initial=1e-300)
+    for name, ours in results.items():
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        # The kernels round positions, too, in their own way.
+        bits = given["grid"].dtype if op == "correlate" and name != "cpu" else spec.dtype
+        ulps = 2**8 if name == "cpu" else 2**6
+        bound = ulps * float(jnp.finfo(bits).eps) * (max(largest, 1) if name == "cpu" else largest)
+        ours = np.asarray(ours).astype("float64")
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=bound, err_msg=name)
 
 
-@cache
-def expected(case):
-    return compute(portable, case)
+def compare(*calls):
+    for (op, given, spec), results in zip(calls, computed(*calls, **QUICKLY), strict=True):
+        assert_same(op, spec, given, results)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_backend_computes_the_same(case):
-    theirs, known = expected(case), operands(case)
-    eps = float(jnp.finfo(case.dtype).eps)
-    largest = np.max(np.abs(theirs), initial=1.0, where=np.isfinite(theirs))
-    for name in OTHERS:
-        if not BACKENDS[name].supports(case.op, known, case.spec):
-            continue  # then the portable backend computes it
-        ours = compute(BACKENDS[name], case)
-        assert ours.shape == theirs.shape
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2**8 * eps * largest, err_msg=name)
+    compare((case.op, operands(case), case.spec))
+
+
+@pytest.mark.parametrize("padding", ["reflection", "wrap"])
+def test_forms_in_lax_fold_what_is_far_off_to_the_same_place(padding):
+    """What it becomes hangs on its last bit, and they all round alike."""
+    calls = []
+    for op in OPERATIONS:
+        case = Case(op, "bilinear", 2, padding, False)
+        far = jnp.where(operands(case)["grid"] > 1, 1e5, operands(case)["grid"])
+        calls.append((op, operands(case) | {"grid": far}, case.spec))
+    for (op, given, spec), results in zip(calls, computed(*calls, **QUICKLY), strict=True):
+        results.pop("cpu", None)
+        assert set(results) == {"portable", "gpu", "tpu"}
+        assert_same(op, spec, given, results)
+
+
+@pytest.mark.parametrize(("batch", "channels"), [(0, 3), (2, 0), (1, 1), (1, 17), (1, 130)])
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_few_channels_and_many(op, batch, channels):
+    cases = [Case(op, "bilinear", 2, "border", last, channels=channels) for last in (False, True)]
+    calls = [(op, {k: x[:batch] for k, x in operands(c).items()}, c.spec) for c in cases]
+    some = batch > 0 and channels > 0
+    fits = {"portable": True, "cpu": NATIVE, "gpu": some, "tpu": some and 4 * channels <= 128}
+    for call in calls:
+        assert {name: form.supports(*call) for name, form in BACKENDS.items()} == fits
+    compare(*calls)
 
 
 def test_few_calls_are_left_to_the_portable_backend():
@@ -191,14 +252,57 @@ def test_pixels_that_are_no_numbers_stay_where_they_are(op, mode, channels_last)
     flat = some[name].reshape(-1)
     flat = flat.at[::97].set(jnp.nan).at[50::211].set(jnp.inf)
     some[name] = flat.reshape(some[name].shape)
-    results = [
-        np.asarray(jax.jit(lambda x, b=b: getattr(b, op)(x, case.spec))(some))
-        for b in (portable, *(BACKENDS[name] for name in OTHERS if name != "cpu" or NATIVE))
-    ]
-    assert np.isnan(results[0]).any()
-    assert np.isfinite(results[0]).any()
-    for result in results[1:]:
-        np.testing.assert_allclose(result, results[0], rtol=1e-12, atol=1e-12)
+    (results,) = computed((op, some, case.spec))
+    expected = np.asarray(results.pop("portable"))
+    assert np.isnan(expected).any()
+    assert np.isfinite(expected).any()
+    assert set(results) == {"gpu", "tpu", *(["cpu"] if NATIVE else [])}
+    for result in results.values():
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_outside_is_never_read_and_never_written(mode):
+    """NaN pixels beside the window, and NaN values at points outside, go nowhere."""
+    grid = np.stack(np.meshgrid(np.linspace(-6, 12, 9), np.linspace(-6, 12, 9)), -1)[None]
+    lost = ((grid < -3) | (grid > 9)).any(-1)
+    assert lost.any()
+    window = np.array([[2, 2], [3, 3]], np.int32).reshape(1, 1, 1, 2, 2)
+    calls = []
+    for layout in (Layout(False), Layout(True)):
+        spec = SampleSpec.plain(Rule(mode, "zeros", False, False), layout, (6, 7), "float64")
+        inner = layout.arrange(0, 0, (slice(2, 4), slice(3, 6)))
+        image = np.full(layout.arrange(1, 1, spec.spatial), np.nan)
+        image[inner] = 1.0
+        values = np.where(lost, np.nan, 1.0).reshape(layout.arrange(1, 1, (9, 9)))
+        calls.append(("sample", {"image": image, "grid": grid, "window": window}, spec))
+        calls.append(("splat", {"values": values, "grid": grid}, spec))
+    compare(*((op, jax.tree.map(jnp.asarray, given), spec) for op, given, spec in calls))
+
+
+def test_a_pixel_with_weight_zero_is_read():
+    """As in torch: zero times NaN is NaN, so what is inside counts even without weight."""
+    spec = SampleSpec.plain(Rule("bilinear", "zeros", True), Layout(False), (2, 2), "float64")
+    image = jnp.asarray([[[[1.0, np.nan], [2.0, 3.0]]]])
+    (results,) = computed(("sample", {"image": image, "grid": -jnp.ones((1, 1, 2))}, spec))
+    assert {name: bool(np.isnan(x).all()) for name, x in results.items()} == dict.fromkeys(
+        ["portable", *(["cpu"] if NATIVE else []), "gpu", "tpu"], True
+    )
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_batches_that_int32_cannot_number_are_left_to_others(op):
+    batch, size = 2**16, (2**8, 2**9)
+    for layout in (Layout(False), Layout(True)):
+        spec = SampleSpec.plain(Rule("bilinear", "zeros", False), layout, size, "float32")
+        shapes = {
+            "image": layout.arrange(batch, 1, size),
+            "values": layout.arrange(batch, 1, (5,)),
+            "grid": (batch, 5, 2),
+        }
+        shapes.pop({"sample": "values", "splat": "image"}.get(op, ""), None)
+        given = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+        assert not BACKENDS["gpu"].supports(op, given, spec)
 
 
 @pytest.mark.parametrize("padding", ["zeros", "border"])

@@ -101,3 +101,14 @@ def test_every_ceiling_belongs_to_a_program():
     for ceilings in _ceilings.CEILINGS.values():
         for ceiling in ceilings:
             assert any(_ceilings.matches(ceiling, text) for text in texts), ceiling
+
+
+@pytest.mark.parametrize(
+    "program",
+    [p for p in _programs.programs() if p.group != "sampling" and p.direction != "forward"],
+    ids=str,
+)
+def test_programs_can_be_traced(program):
+    """Where no plugin is installed, too, a change of what they call is noticed."""
+    out = jax.eval_shape(program.f, *program.arguments)
+    assert all(jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(out))

@@ -240,7 +240,7 @@ def _on_batch(
 def _on_points(
     op: str, spec: SampleSpec, front: dict[str, jax.Array], mapped: set[str], size: int
 ) -> tuple[jax.Array, int]:
-    points = 1 if spec.layout.channels_last else 2
+    points = spec.layout.first_between
     front = _spread(front, mapped, size, ("values", "scale", "grid"))
     if "window" in front and "window" not in mapped:
         front["window"] = front["window"][None]
@@ -253,11 +253,11 @@ def _on_channels(
     op: str, spec: SampleSpec, front: dict[str, jax.Array], mapped: set[str], size: int
 ) -> tuple[jax.Array, int]:
     (name,) = mapped
-    axis = front[name].ndim - 2 if spec.layout.channels_last else 1
+    axis = spec.layout.channel_axis % (front[name].ndim - 1)
     channels = front[name].shape[axis + 1]
     merged = _merge(jnp.moveaxis(front[name], 0, axis), axis)
     out = _bind(op, spec, front | {name: merged})
-    axis = out.ndim - 1 if spec.layout.channels_last else 1
+    axis = spec.layout.channel_axis % out.ndim
     return out.reshape(*out.shape[:axis], size, channels, *out.shape[axis + 1 :]), axis
 
 
