@@ -24,8 +24,10 @@ CHART = ROOT / "examples" / "images" / "benchmark.png"
 Results = dict[str, Any]
 
 
-# The described devices whose compiled programs are shown: results are committed for them.
-DEVICES = ("h100",)
+# The described devices whose compiled programs are shown, and those for which results are
+# committed beside them.
+SHOWN = ("h100",)
+DEVICES = (*SHOWN, "a100")
 
 
 def written(
@@ -226,10 +228,11 @@ def read(name: str) -> Results:
 def main() -> None:
     """Write README.md, the page of results, the benchmark's tables, and its chart."""
     parity, benchmark = read("parity-cpu.json"), read("benchmark-cpu.json")
-    compiled = [read(f"compiled-{name}.json") for name in DEVICES]
+    compiled = {name: read(f"compiled-{name}.json") for name in DEVICES}
+    shown = [compiled[name] for name in SHOWN]
     for document in (README, PAGE):
-        document.write_text(written(document, parity, benchmark, compiled))
-    for results in compiled:
+        document.write_text(written(document, parity, benchmark, shown))
+    for results in compiled.values():
         path = RESULTS / f"compiled-{results['target']['name']}.md"
         path.write_text(compiled_report.markdown(results))
     (RESULTS / "benchmark-cpu.md").write_text(full_benchmark(benchmark))
