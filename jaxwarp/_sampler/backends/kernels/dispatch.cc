@@ -162,7 +162,14 @@ ffi::Error run(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Result<ffi::A
 
 }  // namespace jaxwarp
 
-#pragma GCC visibility push(default)
+// What is looked up by its name.
+#ifdef _WIN32
+#define JAXWARP_EXPORT __declspec(dllexport)
+#else
+#define JAXWARP_EXPORT __attribute__((visibility("default")))
+#endif
+
+extern "C" JAXWARP_EXPORT XLA_FFI_Error* jaxwarp_run(XLA_FFI_CallFrame*);
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     jaxwarp_run, jaxwarp::run,
     xla::ffi::Ffi::Bind()
@@ -173,9 +180,6 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
         .Attr<xla::ffi::Span<const int32_t>>("options")
         .Attr<xla::ffi::Span<const int32_t>>("orders")
         .Attr<xla::ffi::Span<const int64_t>>("sizes"));
-#pragma GCC visibility pop
-
-#define JAXWARP_EXPORT __attribute__((visibility("default")))
 
 extern "C" {
 
