@@ -50,6 +50,7 @@ include_patterns = [
     "jaxwarp/**.py",
     "parity_tests/**.py",
     "parity_tests/results/*.md",
+    "parity_tests/compiled/README.md",
 ]
 exclude_patterns = ["examples/README.md", "examples/site", ".*", "build", "dist"]
 myst_heading_anchors = 4  # as GitHub has them
