@@ -4,6 +4,7 @@ Run as a program of its own, because checked signatures raise before our own che
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,8 @@ MODULES = ("_localization", "_spatial_transformer", "_tps", "_transforms")
 FAMILIES = ("affine", "attention", "similarity", "homography", "expm_affine", "tps")
 HOOKED = [f"jaxwarp.{m}" for m in (*PUBLIC, *ROOMS, *(f"nn.{m}" for m in MODULES))]
 
-with install_import_hook(HOOKED, "beartype.beartype"):
+# pytest imports this module, too, when it looks for examples; what it tests must stay as it is.
+with install_import_hook(HOOKED, "beartype.beartype") if __name__ == "__main__" else nullcontext():
     import jaxwarp
     import jaxwarp.nn
 
