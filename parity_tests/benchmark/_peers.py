@@ -9,7 +9,6 @@ import importlib
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +37,7 @@ def _jax_scipy(image: jax.Array, positions: jax.Array) -> jax.Array:
     return map_coordinates(image, list(positions), order=1, mode="constant")
 
 
-def _each_channel(f: Callable[..., Any]) -> Sampler:
+def _each_channel(f: Callable[..., jax.Array]) -> Sampler:
     over_channels = jax.vmap(f, in_axes=(0, None))
     over_batch = jax.vmap(over_channels)
 

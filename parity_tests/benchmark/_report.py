@@ -137,7 +137,7 @@ def write_json(path: Path, results: Results) -> None:
     path.write_text(json.dumps(_rounded(results), indent=1) + "\n")
 
 
-def _rounded(x: Any) -> Any:
+def _rounded(x: Any) -> object:
     if isinstance(x, dict):
         return {k: _rounded(v) for k, v in x.items()}
     if isinstance(x, list):

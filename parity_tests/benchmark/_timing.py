@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import torch
@@ -46,10 +45,10 @@ class Row:
 class Program:
     """A jitted function with its arguments; compiled when first called."""
 
-    def __init__(self, f: Callable[..., Any], *args: Any) -> None:
+    def __init__(self, f: Callable[..., object], *args: object) -> None:
         self._jitted, self._args = jax.jit(f), args
 
-    def __call__(self) -> Any:
+    def __call__(self) -> object:
         return self._jitted(*self._args)
 
     @functools.cached_property

@@ -7,7 +7,7 @@ where the linear layers before and after leave them.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,11 +92,11 @@ def _forward(levels: int) -> Callable[..., jax.Array]:
     return attend
 
 
-def _with_gradients(f: Callable[..., jax.Array]) -> Callable[..., Any]:
+def _with_gradients(f: Callable[..., jax.Array]) -> Callable[..., object]:
     def loss(*operands: jax.Array) -> jax.Array:
         return jnp.sum(f(*operands) ** 2)
 
-    def both(*operands: jax.Array) -> Any:
+    def both(*operands: jax.Array) -> object:
         return jax.value_and_grad(loss, tuple(range(len(operands))))(*operands)
 
     return both
@@ -116,7 +116,7 @@ def _torch(tensors: list[torch.Tensor]) -> torch.Tensor:
     return seen.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).contiguous()
 
 
-def _torch_with_gradients(tensors: list[torch.Tensor]) -> Any:
+def _torch_with_gradients(tensors: list[torch.Tensor]) -> object:
     operands = [x.requires_grad_() for x in tensors]
     loss = (_torch(operands) ** 2).sum()
     return loss, *torch.autograd.grad(loss, operands)

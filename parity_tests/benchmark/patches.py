@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,12 +68,12 @@ def _operands(scene: Scene) -> tuple[np.ndarray, ...]:
     )
 
 
-def _forward(warp: Callable[..., jax.Array]) -> Callable[..., Any]:
+def _forward(warp: Callable[..., jax.Array]) -> Callable[..., object]:
     # A function of its own for each row, or jit would give one the program of another.
     return lambda *operands: warp(*operands)
 
 
-def _with_gradients(warp: Callable[..., jax.Array]) -> Callable[..., Any]:
+def _with_gradients(warp: Callable[..., jax.Array]) -> Callable[..., object]:
     def loss(*operands: jax.Array) -> jax.Array:
         return jnp.sum(warp(*operands) ** 2)
 
@@ -87,7 +87,7 @@ def _loop(
     obj_to_img: list[int],
     order: str,
     gradients: bool = False,
-) -> Any:
+) -> object:
     tensors = [torch.from_numpy(x).requires_grad_(gradients) for x in (img, theta)]
     out = patches_torch.patch_affine(tensors[0], boxes, tensors[1], obj_to_img, order=order)
     if not gradients:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +127,7 @@ def operands(case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def contenders(
     case: Case, direction: str, image: np.ndarray, grid: np.ndarray, cotangent: np.ndarray
-) -> dict[str, Callable[[], Any]]:
+) -> dict[str, Callable[[], object]]:
     """Return torch and jaxwarp in both layouts; each returns the result and the gradients."""
     options = (case.mode, case.padding, False)
     first, last = (
@@ -161,7 +160,7 @@ def _jaxwarp(image, grid, options, channel_axis):
     return jaxwarp.grid_sample(image, grid, *options, channel_axis=channel_axis)
 
 
-def _torch_call(options, direction, *arrays) -> Callable[[], Any]:
+def _torch_call(options, direction, *arrays) -> Callable[[], object]:
     image, grid, cotangent = map(torch_side.tensor, arrays)
     if direction == "forward":
         return lambda: F.grid_sample(image, grid, *options)

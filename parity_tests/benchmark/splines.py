@@ -6,7 +6,6 @@ kernel values from `torch.cdist` times the weights, and for fixed points one den
 
 import importlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +51,8 @@ def free(kind: str, size: tuple[int, int], count: int) -> Row:
     """Make the row of points that change with every call, in one direction."""
     operands = _operands(count)
     full = (1, 1, *size)
-    calls: dict[str, Callable[[], Any]] = {}
-    peers: dict[str, Callable[[], Any]] = {}
+    calls: dict[str, Callable[[], object]] = {}
+    peers: dict[str, Callable[[], object]] = {}
     note = "torch: a solve, and cdist times the weights; left out where it would take gigabytes"
     if _matrix_bytes(size, count) < LARGEST_MATRIX:
         calls["torch"] = _torch_call(_torch_grid, kind, size, *operands)
@@ -69,7 +68,7 @@ def free(kind: str, size: tuple[int, int], count: int) -> Row:
     return Row(f"splines, free points: {kind}", name, calls, note, peers=peers, quick=count == 16)
 
 
-def _with_gradients(f: Callable[..., jax.Array]) -> Callable[..., Any]:
+def _with_gradients(f: Callable[..., jax.Array]) -> Callable[..., object]:
     def squares(*operands: jax.Array) -> jax.Array:
         return jnp.sum(f(*operands) ** 2)
 
@@ -78,13 +77,13 @@ def _with_gradients(f: Callable[..., jax.Array]) -> Callable[..., Any]:
 
 def _torch_call(
     grid: Callable[..., torch.Tensor], kind: str, size: tuple[int, int], *arrays: np.ndarray
-) -> Callable[[], Any]:
+) -> Callable[[], object]:
     operands = [torch_side.tensor(x).requires_grad_(kind != "forward") for x in arrays]
     base = torch_side.tensor(_base(size))
     if kind == "forward":
         return lambda: grid(base, *operands)
 
-    def forward_and_backward() -> Any:
+    def forward_and_backward() -> object:
         loss = (grid(base, *operands) ** 2).sum()
         return loss, *torch.autograd.grad(loss, operands)
 

@@ -36,7 +36,7 @@ class Program:
     name: str
     contender: str
     direction: str
-    f: Callable[..., Any]
+    f: Callable[..., object]
     arguments: tuple[jax.ShapeDtypeStruct, ...]
     points: int = 0
     specs: tuple[P, ...] = field(default=())
@@ -69,21 +69,27 @@ def _samplers(case: Case, direction: str) -> Iterator[Program]:
         yield _sampler(case, direction, "map_coordinates", f, 1)
 
 
-def _sampler(case: Case, direction: str, contender: str, f: Any, channel_axis: int) -> Program:
+def _sampler(
+    case: Case, direction: str, contender: str, f: Callable[..., jax.Array], channel_axis: int
+) -> Program:
     batch, _, *spatial = case.shape
     image = _arranged(case.shape, channel_axis)
     grid = _floats(batch, *spatial, len(spatial))
     points = grid.size // len(spatial)
     arguments = (image, grid) if direction == "forward" else (image, grid, image)
-    f = f if direction == "forward" else partial(_with_gradients, f)
-    return Program("sampling", str(case), contender, direction, f, arguments, points)
+    g = f if direction == "forward" else partial(_with_gradients, f)
+    return Program("sampling", str(case), contender, direction, g, arguments, points)
 
 
-def _sample(image: Any, grid: Any, options: Any, channel_axis: int) -> jax.Array:
+def _sample(
+    image: jax.Array, grid: jax.Array, options: tuple[str, str, bool], channel_axis: int
+) -> jax.Array:
     return jaxwarp.grid_sample(image, grid, *options, channel_axis=channel_axis)
 
 
-def _with_gradients(f: Any, image: Any, grid: Any, cotangent: Any) -> Any:
+def _with_gradients(
+    f: Callable[..., jax.Array], image: jax.Array, grid: jax.Array, cotangent: jax.Array
+) -> object:
     value, pull_back = jax.vjp(f, image, grid)
     return value, *pull_back(cotangent)
 
@@ -144,7 +150,10 @@ def _pastes(
 
 
 def _with_directions(
-    name: str, f: Callable[..., Any], arguments: tuple[Any, ...], contender: str
+    name: str,
+    f: Callable[..., jax.Array],
+    arguments: tuple[jax.ShapeDtypeStruct, ...],
+    contender: str,
 ) -> Iterator[Program]:
     for direction in DIRECTIONS:
         g = partial(_call, f) if direction == "forward" else partial(_loss_gradients, f)
@@ -169,19 +178,19 @@ def _spline(direction: str, points: int = 64, size: int = 512) -> Program:
     return Program("splines", name, "jaxwarp", direction, f, (ends, ends))
 
 
-def _call(f: Any, *arguments: Any) -> Any:
+def _call(f: Callable[..., jax.Array], *arguments: jax.Array) -> object:
     return f(*arguments)
 
 
-def _loss_gradients(f: Any, image: Any, *rest: Any) -> Any:
+def _loss_gradients(f: Callable[..., jax.Array], image: jax.Array, *rest: jax.Array) -> object:
     """Return a loss' gradients in all operands that are floats."""
     operands = [i for i, x in enumerate((image, *rest)) if jnp.issubdtype(x.dtype, jnp.floating)]
     return jax.grad(lambda *x: jnp.sum(f(*x) ** 2), operands)(image, *rest)
 
 
-def _tps_grid(target: Any, source: Any, size: Any) -> jax.Array:
+def _tps_grid(target: jax.Array, source: jax.Array, size: Sequence[int]) -> jax.Array:
     return jaxwarp.tps_grid(target, source, size)
 
 
-def _spline_gradients(f: Any, target: Any, source: Any) -> Any:
+def _spline_gradients(f: Callable[..., jax.Array], target: jax.Array, source: jax.Array) -> object:
     return jax.value_and_grad(lambda *ends: jnp.sum(f(*ends) ** 2), (0, 1))(target, source)

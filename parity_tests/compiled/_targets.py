@@ -24,7 +24,7 @@ class Target:
 
     def devices(self, count: int) -> list[Any]:
         """Return descriptions of ``count`` devices of one machine."""
-        more: dict[str, Any] = {}
+        more: dict[str, object] = {}
         if self.config:
             more = {"target_config": self.config, "topology": f"1x1x{count}"}
         described = topologies.get_topology_desc(self.topology, self.platform, **more)
