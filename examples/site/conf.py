@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE / "extensions"), str(ROOT)]
 
-import jaxwarp  # noqa: E402
+import jaxwarp  # noqa: E402  (from this checkout, which only now can be found)
 
 project = "jaxwarp"
 author = copyright = "the jaxwarp authors"

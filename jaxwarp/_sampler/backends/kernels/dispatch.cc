@@ -49,7 +49,7 @@ const Choice& chosen() {
 
 // Threads -----------------------------------------------------------------------
 
-// About 20 microseconds.
+// About 20 microseconds on x86-64, where a pause is long.
 constexpr int kLooks = 1000;
 
 inline void pause() {
