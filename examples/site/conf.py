@@ -39,8 +39,10 @@ extensions = [
 
 root_doc = "README"
 source_suffix = {".md": "markdown", ".py": "python"}
-include_patterns = [
-    "*.md",
+include_patterns = [  # by name at the top, where examples leave files of theirs
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "examples/*.md",
     "examples/*.py",
     "examples/figures/*.py",
