@@ -19,7 +19,6 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
-from PIL import Image
 from rich.progress import track
 
 import jaxwarp
@@ -155,8 +154,7 @@ def draw(output, moving, fixed, flow, determinant):
                     lines = {"levels": np.arange(-20, 140, 5), "linewidths": 0.5}
                     panel.contour(middle(source[..., other]).T, colors="tab:orange", **lines)
     figure.colorbar(grid[0, -1].images[0], ax=grid[:, -1], shrink=0.6)
-    figure.savefig(output, dpi=80)
-    Image.open(output).quantize(256).save(output, optimize=True)
+    figure.savefig(output, dpi=110)
 
 
 if __name__ == "__main__":

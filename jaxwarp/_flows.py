@@ -176,7 +176,7 @@ def flow_jacobian_determinant(
             spatial axes.
 
     Returns:
-        Determinants (N, *spatial), in the flow's dtype, but at least float32: 1 where nothing
+        Determinants (N, *spatial), in the flow's dtype, but at least float32; 1 where nothing
         changes size, 0 or less where the flow folds.
 
     Raises:

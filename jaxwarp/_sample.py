@@ -193,6 +193,9 @@ def _checked_sample(
 
 
 def _check_operands(name: str, x: jax.Array, points_name: str, points: jax.Array, n: int) -> None:
+    """Raise unless there are points for every element of the batch, of n coordinates each."""
+    if x.shape[0] == points.shape[0] and points.shape[-1] == n:
+        return
     advice = _advice(name, x, points_name, points, n)
     _checks.same_batch(advice, **{name: x, points_name: points})
     if points.shape[-1] != n:

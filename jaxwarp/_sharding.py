@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxwarp._workarounds.varying_axes import varying_axes
@@ -51,3 +52,13 @@ def vary_alike(args: Sequence[jax.Array]) -> list[jax.Array]:
 def zeros(shape: Sequence[int], like: jax.Array) -> jax.Array:
     """Make zeros of the dtype of ``like`` that vary over the mesh axes it varies over."""
     return vary_alike([jnp.zeros(shape, like.dtype), like])[0]
+
+
+def runs_by_itself(ctx: mlir.LoweringRuleContext) -> bool:
+    """Tell whether what is lowered runs on one device, or is one device's part already."""
+    context = ctx.module_context.axis_context
+    devices = getattr(context, "num_devices", None)
+    if devices is not None:
+        return devices == 1
+    mesh, manual = getattr(context, "mesh", None), getattr(context, "manual_axes", None)
+    return mesh is not None and manual == frozenset(mesh.axis_names)

@@ -259,7 +259,7 @@ def load_state_dict(
             what has one of another shape is an error all the same, as in torch.
 
     Returns:
-        As torch: ``missing_keys``, what the module wanted, by its own names, and
+        As in torch ``missing_keys``, what the module wanted, by its own names, and
         ``unexpected_keys``, what torch had left over. Both are empty if strict.
 
     Raises:

@@ -3,8 +3,6 @@
 One table holds the wrong calls of every public function (`harness/wrong_calls`).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,11 +35,11 @@ def test_is_rejected(row: Wrong) -> None:
     must_fail(row, lambda: row.run(*row.arguments, **row.options))
 
 
-def is_array(x: Any) -> bool:
+def is_array(x: object) -> bool:
     return isinstance(x, np.ndarray | np.generic | jax.Array)
 
 
-def arrays_of(row: Wrong) -> tuple[dict[int, Any], dict[str, Any]]:
+def arrays_of(row: Wrong) -> tuple[dict[int, object], dict[str, object]]:
     """Return those arguments that may be traced: arrays, but not those that stand for a size."""
     positions = {i: x for i, x in enumerate(row.arguments) if is_array(x)}
     names = {name: x for name, x in row.options.items() if is_array(x)}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import jaxwarp
-from parity_tests.harness import cases, compare, jax_side, torch_side
+from parity_tests.harness import cases, compare, jax_side, torch_operations, torch_side
 from parity_tests.harness.cases import ANYWHERE, AWKWARD_SIZES, Case
 from parity_tests.harness.report import Parity
 
@@ -60,7 +60,7 @@ def test_a_grid_has_any_number_of_output_axes(axes, points, channel_axis) -> Non
     value = jaxwarp.grid_sample(laid_out(image, channel_axis), grid, channel_axis=channel_axis)
     value = value if channel_axis == 1 else jnp.moveaxis(value, -1, 1)
     assert value.shape == (2, 3, *points)
-    theirs = torch_side.grid_sample(
+    theirs = torch_operations.grid_sample(
         torch_side.tensor(image), torch_side.tensor(grid), "bilinear", "zeros", False
     )
     np.testing.assert_allclose(value, torch_side.array(theirs), rtol=0, atol=1e-13)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from jax.typing import DTypeLike
 
 import jaxwarp
 from jaxwarp.nn import (
@@ -20,7 +21,7 @@ from jaxwarp.nn import (
     identity_head,
     make_transform,
 )
-from parity_tests.harness import torch_side
+from parity_tests.harness import torch_operations, torch_side
 
 FAMILIES = ["affine", "attention", "similarity", "homography", "expm_affine", "tps"]
 TRANSFORMS = {
@@ -36,7 +37,7 @@ TRANSFORMS = {
 }
 
 
-def normal(seed, *shape, dtype: Any = np.float64) -> Any:
+def normal(seed, *shape, dtype: DTypeLike = np.float64) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
 
 
@@ -148,10 +149,12 @@ def test_a_half_precision_head_says_identity_exactly(name):
 
 def torch_warp(x, theta, size, mode, padding_mode, align_corners):
     make = (
-        torch_side.homography_grid if theta.shape[1] == theta.shape[2] else torch_side.affine_grid
+        torch_operations.homography_grid
+        if theta.shape[1] == theta.shape[2]
+        else torch_operations.affine_grid
     )
     grid = make(theta, size, align_corners)
-    return torch_side.grid_sample(x, grid, mode, padding_mode, align_corners), grid
+    return torch_operations.grid_sample(x, grid, mode, padding_mode, align_corners), grid
 
 
 TORCH_OPTIONS = [

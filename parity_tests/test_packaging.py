@@ -173,7 +173,7 @@ def test_the_reference_describes_all_that_is_public(module):
 
 
 def test_the_references_table_of_contents_is_complete():
-    listed = re.findall(r"^jaxwarp\.(\w+)$", REFERENCE_INDEX.read_text(), re.MULTILINE)
+    listed = re.findall(r"^ +jaxwarp\.(\w+)$", REFERENCE_INDEX.read_text(), re.MULTILINE)
     assert sorted(listed) == PUBLIC
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 from skimage import data, transform
 
 import jaxwarp
 
 MODES = ("nearest", "bilinear", "bicubic")
 PADDINGS = ("zeros", "border", "reflection", "wrap")
-OUTPUT = Path(__file__).parents[1] / "images" / "modes.png"
+OUTPUT = Path(__file__).parents[1] / "images" / "modes.webp"
 
 
 def main():
@@ -30,8 +29,7 @@ def main():
         axis.imshow(np.asarray(out[0]).transpose(1, 2, 0).clip(0, 1))
         axis.set_title(f"{mode}, {padding}", fontsize=9)
         axis.set(xticks=[], yticks=[])
-    figure.savefig(OUTPUT, dpi=72)
-    Image.open(OUTPUT).convert("RGB").quantize(256).save(OUTPUT, optimize=True)
+    figure.savefig(OUTPUT, dpi=115)
     print("wrote", OUTPUT)
 
 

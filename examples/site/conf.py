@@ -8,16 +8,17 @@ that they link to are pages, too.
 """
 
 import sys
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE / "extensions"), str(ROOT)]
 
+import jaxwarp  # noqa: E402
+
 project = "jaxwarp"
 author = copyright = "the jaxwarp authors"
-release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+release = jaxwarp.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -64,6 +65,7 @@ autodoc_typehints_format = "short"
 autosummary_generate = False
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
+napoleon_attr_annotations = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False

@@ -15,11 +15,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxwarp._coords import Dim
-from jaxwarp._sharding import vary_alike
+from jaxwarp._sharding import runs_by_itself, vary_alike
 from jaxwarp._workarounds.fusion import in_a_branch
 
 
@@ -64,6 +65,26 @@ def _put(rest: jax.Array, window: jax.Array, start: jax.Array) -> list[jax.Array
     return [lax.dynamic_update_slice(rest, window, list(start), allow_negative_indices=False)]
 
 
+# On a TPU an array's last axes in memory are filled up to 8 x 128. XLA lays a loop's carry out as
+# its body would have it, with channels last, whichever axis they are: three of them make it, and
+# what is kept of every turn for the backward pass, more than forty times as large.
+
+
+def _take_on_tpu(array: jax.Array, start: jax.Array, *, shape: tuple[Dim, ...]) -> list[jax.Array]:
+    return [_laid_out(x) for x in _take(_laid_out(array), start, shape=shape)]
+
+
+def _put_on_tpu(rest: jax.Array, window: jax.Array, start: jax.Array) -> list[jax.Array]:
+    return [_laid_out(x) for x in _put(_laid_out(rest), _laid_out(window), start)]
+
+
+def _laid_out(x: jax.Array) -> jax.Array:
+    """Return the same array, its two largest axes last in memory."""
+    last = sorted(sorted(range(x.ndim), key=lambda axis: x.shape[axis])[-2:])
+    ahead = [axis for axis in range(x.ndim) if axis not in last]
+    return with_layout_constraint(x, Layout((*ahead, *last)))
+
+
 def _primitive(name: str, compute: Callable[..., list[jax.Array]]) -> Primitive:
     primitive = Primitive(name)
     primitive.multiple_results = True
@@ -81,10 +102,25 @@ def _primitive(name: str, compute: Callable[..., list[jax.Array]]) -> Primitive:
     return primitive
 
 
+def _lower_on_tpu(
+    laid_out: Callable[..., list[jax.Array]],
+    plain: Callable[..., list[jax.Array]],
+    ctx: mlir.LoweringRuleContext,
+    *args: mlir.Value,
+    **params: tuple[Dim, ...],
+) -> Sequence[mlir.Value]:
+    """Lay out what is for one device; exported programs must not say how arrays are laid out."""
+    exported = ctx.module_context.lowering_parameters.for_export
+    own = runs_by_itself(ctx) and not exported
+    return mlir.lower_fun(laid_out if own else plain, multiple_results=True)(ctx, *args, **params)
+
+
 take_p = _primitive("jaxwarp_take", _take)
 put_p = _primitive("jaxwarp_put", _put)
 
 mlir.register_lowering(take_p, mlir.lower_fun(_take_on_cpu, multiple_results=True), platform="cpu")
+mlir.register_lowering(take_p, partial(_lower_on_tpu, _take_on_tpu, _take), platform="tpu")
+mlir.register_lowering(put_p, partial(_lower_on_tpu, _put_on_tpu, _put), platform="tpu")
 
 
 # Derivatives ------------------------------------------------------------------

@@ -39,18 +39,15 @@ def wants_devices(primitive: Primitive) -> None:
         return
 
 
-def runs_by_itself(ctx: mlir.LoweringRuleContext) -> bool:
-    """Tell whether what is lowered runs on one device, or is one device's part already."""
-    context = ctx.module_context.axis_context
-    devices = getattr(context, "num_devices", None)
-    if devices is not None:
-        return devices == 1
-    mesh, manual = getattr(context, "mesh", None), getattr(context, "manual_axes", None)
-    return mesh is not None and manual == frozenset(mesh.axis_names)
+def can_be_cut(ctx: mlir.LoweringRuleContext, platform: str | None) -> bool:
+    """Tell whether the compiler can be told how to spread what is lowered over devices.
 
-
-def can_be_cut(ctx: mlir.LoweringRuleContext) -> bool:
-    """Tell whether the compiler can be told how to spread what is lowered over devices."""
+    That for TPUs cannot: it does not know what `custom_partitioning` leaves in the program, and
+    fails (github.com/jax-ml/jax/issues/38196, jax 0.10.2). Inside `jax.shard_map` each TPU runs
+    its own form all the same.
+    """
+    if platform == "tpu":
+        return False
     context = ctx.module_context.axis_context
     mesh = getattr(context, "abstract_mesh", None)
     named = mesh is not None and not mesh.empty and bool(getattr(context, "device_assignment", ()))

@@ -100,12 +100,10 @@ class LearnedTPSGrid(nnx.Module):
     Args:
         target: Initial control points in the output, (T, n) or (N, T, n); normalised,
             listed (x, y, z).
-        size: The output's size, (N, *spatial, C) or (N, C, *spatial) as channel_axis says;
-            the spatial sizes alone, (H, W) for n = 2, will do.
-        align_corners: Where -1 and 1 lie, as in `jaxwarp.affine_grid`.
-        smoothing: As in `jaxwarp.tps_grid`.
-        channel_axis: Where size has its channels: -1, the default of all modules, or 1,
-            that of all functions.
+        size: As in `TPSGrid`.
+        align_corners: As in `TPSGrid`.
+        smoothing: As in `TPSGrid`.
+        channel_axis: As in `TPSGrid`.
 
     Attributes:
         target: The control points, (N or 1, T, n): an ``nnx.Param``.

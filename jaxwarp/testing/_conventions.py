@@ -1,7 +1,7 @@
 """The conventions in which ports go wrong, each as a change to a call of torch's."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +9,9 @@ import torch.nn.functional as F
 
 from jaxwarp.testing._calls import CONVS, TRANSPOSED, VARIANCES, signature
 
+# What some function of torch was called with, by name, and what of it is to be another.
 Arguments = Mapping[str, Any]
+Change = dict[str, Any]
 
 
 class Suspect(NamedTuple):
@@ -18,15 +20,15 @@ class Suspect(NamedTuple):
     ``change`` returns the arguments that differ; nothing where the change does not apply.
     """
 
-    functions: tuple[Any, ...]
-    change: Callable[[Arguments], dict[str, Any]]
-    say: Callable[[Arguments, dict[str, Any]], str]
+    functions: tuple[Callable[..., torch.Tensor], ...]
+    change: Callable[[Arguments], Change]
+    say: Callable[[Arguments, Change], str]
 
     def applies(self, arguments: Arguments) -> bool:
         """Tell whether there is anything to change in this call."""
         return bool(self.change(arguments))
 
-    def call(self, function: Any, arguments: Arguments) -> Any:
+    def call(self, function: Callable[..., torch.Tensor], arguments: Arguments) -> torch.Tensor:
         """Call the function with the change made."""
         changed = dict(arguments) | self.change(arguments)
         if "conv" in getattr(function, "__name__", "") and isinstance(changed["padding"], _Sides):
@@ -50,32 +52,32 @@ class _Sides(tuple):
 # The changes ------------------------------------------------------------------
 
 
-def _to(name: str, value: Any) -> Callable[[Arguments], dict[str, Any]]:
+def _to(name: str, value: object) -> Callable[[Arguments], Change]:
     """Set one argument, where it is another."""
     return lambda given: {name: value} if name in given and given[name] != value else {}
 
 
-def _setting(a: Arguments, change: dict[str, Any]) -> str:
+def _setting(a: Arguments, change: Change) -> str:
     (name, ours), *_ = change.items()
     return f"ours computes as with {name}={ours!r}, torch with {name}={a.get(name)!r}"
 
 
-def _flipped_corners(given: Arguments) -> dict[str, Any]:
+def _flipped_corners(given: Arguments) -> Change:
     if given.get("mode") in ("nearest", "area", "nearest-exact") and "scale_factor" in given:
         return {}  # interpolate takes it only where it means something
     return {"align_corners": not given.get("align_corners")}
 
 
-def _other_gelu(given: Arguments) -> dict[str, Any]:
+def _other_gelu(given: Arguments) -> Change:
     return {"approximate": "none" if given.get("approximate") == "tanh" else "tanh"}
 
 
-def _other_momentum(given: Arguments) -> dict[str, Any]:
+def _other_momentum(given: Arguments) -> Change:
     m = given.get("momentum")
     return {"momentum": 1 - m} if m is not None and given.get("training") else {}
 
 
-def _say_momentum(given: Arguments, change: dict[str, Any]) -> str:
+def _say_momentum(given: Arguments, change: Change) -> str:
     m, ours = given["momentum"], change["momentum"]
     return (
         f"ours averages as with momentum={ours:.4g} of torch's, which is {1 - ours:.4g} in Flax; "
@@ -83,11 +85,11 @@ def _say_momentum(given: Arguments, change: dict[str, Any]) -> str:
     )
 
 
-def _momentum(value: float) -> Callable[[Arguments], dict[str, Any]]:
+def _momentum(value: float) -> Callable[[Arguments], Change]:
     return lambda given: _to("momentum", value)(given) if given.get("training") else {}
 
 
-def _same_padding(given: Arguments) -> dict[str, Any]:
+def _same_padding(given: Arguments) -> Change:
     """Pad as "SAME" does in XLA: as little as gives ceil(size / stride), the odd one last."""
     size, window = given["input"].shape[2:], given["weight"].shape[2:]
     stride, dilation = (_each(given[name], len(size)) for name in ("stride", "dilation"))
@@ -101,7 +103,7 @@ def _same_padding(given: Arguments) -> dict[str, Any]:
     return {} if sides == [p for p in same[::-1] for _ in range(2)] else {"padding": _Sides(sides)}
 
 
-def _say_padding(given: Arguments, change: dict[str, Any]) -> str:
+def _say_padding(given: Arguments, change: Change) -> str:
     sides = change["padding"]
     pairs = [(sides[i], sides[i + 1]) for i in range(len(sides) - 2, -1, -2)]
     return (
@@ -110,37 +112,37 @@ def _say_padding(given: Arguments, change: dict[str, Any]) -> str:
     )
 
 
-def _each(x: Any, count: int) -> tuple[int, ...]:
+def _each(x: int | Sequence[int], count: int) -> tuple[int, ...]:
     if isinstance(x, int):
         return (x,) * count
     return tuple(x) * (count if len(x) == 1 else 1)
 
 
-def _transposed_window(given: Arguments) -> dict[str, Any]:
+def _transposed_window(given: Arguments) -> Change:
     w = given["weight"]
     square = w.ndim == 4 and w.shape[2] == w.shape[3] > 1
     return {"weight": w.transpose(2, 3)} if square else {}
 
 
-def _flipped_window(given: Arguments) -> dict[str, Any]:
+def _flipped_window(given: Arguments) -> Change:
     w = given["weight"]
     return {"weight": w.flip(tuple(range(2, w.ndim)))} if max(w.shape[2:]) > 1 else {}
 
 
-def _transposed_weight(given: Arguments) -> dict[str, Any]:
+def _transposed_weight(given: Arguments) -> Change:
     w = given["weight"]
     square = w.ndim >= 2 and w.shape[0] == w.shape[1] > 1
     return {"weight": w.transpose(0, 1)} if square else {}
 
 
-def _unpermuted(given: Arguments) -> dict[str, Any]:
+def _unpermuted(given: Arguments) -> Change:
     x = given["input"]
     shape = getattr(x, "flattened_from", ())
     spread = len(shape) > 1 and shape[0] > 1 and math.prod(shape[1:]) > 1
     return {"input": x.unflatten(1, shape).movedim(1, -1).flatten(1)} if spread else {}
 
 
-def _permuted(given: Arguments) -> dict[str, Any]:
+def _permuted(given: Arguments) -> Change:
     if not _unpermuted(given):
         return {}
     channels, *spatial = _map(given)
@@ -151,24 +153,24 @@ def _map(given: Arguments) -> tuple[int, ...]:
     return tuple(given["input"].flattened_from)
 
 
-def _biased(given: Arguments) -> dict[str, Any]:
+def _biased(given: Arguments) -> Change:
     given = {k: v for k, v in given.items() if k in ("unbiased", "correction", "dim")}
     asked = given.get("unbiased", given.get("correction", 1))
     return {("unbiased" if "unbiased" in given else "correction"): 0} if asked else {}
 
 
-def _attached(given: Arguments) -> dict[str, Any]:
+def _attached(given: Arguments) -> Change:
     return {"attached": True} if given["input"].requires_grad else {}
 
 
 class _Attached(Suspect):
     """Go on as if ``detach`` were not called."""
 
-    def call(self, function: Any, arguments: Arguments) -> Any:
+    def call(self, function: Callable[..., torch.Tensor], arguments: Arguments) -> torch.Tensor:
         return arguments["input"].clone()
 
 
-def _words(text: str) -> Callable[[Arguments, dict[str, Any]], str]:
+def _words(text: str) -> Callable[[Arguments, Change], str]:
     return lambda given, change: text
 
 

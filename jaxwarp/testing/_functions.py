@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from jaxwarp.testing import _operands
 from jaxwarp.testing._jax_side import Ours
@@ -18,9 +19,9 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def compare_functions(
-    ours: Callable[..., Any],
-    theirs: Callable[..., Any],
-    operands: Sequence[Any],
+    ours: Callable[..., PyTree],
+    theirs: Callable[..., PyTree],
+    operands: Sequence[PyTree],
     dtypes: Sequence[str],
     wanted: Wanted,
     name: str,
@@ -48,7 +49,7 @@ def precision(dtype: str) -> Any:
 class _Plain:
     """A function of its operands alone, which needs nothing and leaves nothing behind."""
 
-    function: Callable[..., Any]
+    function: Callable[..., PyTree]
 
-    def __call__(self, extras: Any, *operands: Any) -> tuple[Any, dict[str, Any]]:
+    def __call__(self, extras: PyTree, *operands: PyTree) -> tuple[PyTree, dict[str, Any]]:
         return self.function(*operands), {}

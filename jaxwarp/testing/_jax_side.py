@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from jaxwarp.testing._operands import is_float, named_leaves
 from jaxwarp.testing._question import Question, differentiated_twice, refuse_other_kinds
@@ -21,8 +22,8 @@ class Ours(NamedTuple):
     Programs are kept for equal ``call``, so whatever it holds must take part in its equality.
     """
 
-    call: Callable[..., tuple[Any, Mapping[str, Any]]]
-    extras: Any = ()
+    call: Callable[..., tuple[PyTree, Mapping[str, jax.Array]]]
+    extras: PyTree = ()
     translation: Any = None
 
     def posed(self, question: Question) -> Question:
@@ -59,7 +60,7 @@ def asked(question: Question) -> _Asked:
     return _Asked(operands.structure, operands.names, question.expected(), *wanted)
 
 
-def program(call: Callable[..., Any], asked: _Asked) -> Callable[..., dict[str, Any]]:
+def program(call: Callable[..., PyTree], asked: _Asked) -> Callable[..., dict[str, PyTree]]:
     """Return all that is asked for as one function that can be traced."""
 
     def run(leaves, cotangents, extras):
@@ -91,7 +92,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _run(call, asked, leaves, cotangents, extras, tangents) -> dict[str, Any]:
+def _run(call, asked, leaves, cotangents, extras, tangents) -> dict[str, PyTree]:
     moving = tuple(leaves[i] for i in asked.differentiated)
 
     def f(*moving):
@@ -116,7 +117,7 @@ def _run(call, asked, leaves, cotangents, extras, tangents) -> dict[str, Any]:
     return found
 
 
-def _further(asked, f, names, moving, cotangents, tangents) -> dict[str, Any]:
+def _further(asked, f, names, moving, cotangents, tangents) -> dict[str, PyTree]:
     """Return J u, and the gradient of <c, J u> by three routes."""
 
     def gradients(*moving):
@@ -141,7 +142,7 @@ def _further(asked, f, names, moving, cotangents, tangents) -> dict[str, Any]:
     return found
 
 
-def _called(call, structure, extras, leaves) -> tuple[dict[str, Any], dict[str, Any]]:
+def _called(call, structure, extras, leaves) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
     result, after = call(extras, *jax.tree.unflatten(structure, leaves))
     named = named_leaves("ours", result)
     return {name: _as_array(name, x) for name, x in named.items()}, dict(after)

@@ -1,7 +1,8 @@
 """How arrays are laid out in torch and here, in letters: "NCHW->NHWC"."""
 
 from collections.abc import Sequence
-from typing import Any
+
+import jax
 
 Layout = tuple[int, ...] | None
 
@@ -23,7 +24,7 @@ def _axes(name: str, text: str) -> tuple[int, ...]:
     return tuple(theirs.index(letter) for letter in ours)
 
 
-def to_ours(x: Any, axes: Layout) -> Any:
+def to_ours(x: jax.Array, axes: Layout) -> jax.Array:
     """Lay out an array of torch's as ours is."""
     if axes is None:
         return x
@@ -31,7 +32,7 @@ def to_ours(x: Any, axes: Layout) -> Any:
     return x.transpose(axes)
 
 
-def to_theirs(x: Any, axes: Layout) -> Any:
+def to_theirs(x: jax.Array, axes: Layout) -> jax.Array:
     """Lay out an array of ours as torch's is."""
     if axes is None:
         return x
@@ -39,6 +40,6 @@ def to_theirs(x: Any, axes: Layout) -> Any:
     return x.transpose([axes.index(i) for i in range(len(axes))])
 
 
-def _refuse_rank(x: Any, axes: tuple[int, ...]) -> None:
+def _refuse_rank(x: jax.Array, axes: tuple[int, ...]) -> None:
     if x.ndim != len(axes):
         raise ValueError(f"a layout of {len(axes)} letters was given for an array {x.shape}")

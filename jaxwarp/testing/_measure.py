@@ -1,8 +1,9 @@
 """How far apart two arrays are, entry by entry, and how far apart they may be."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Tolerance(NamedTuple):
@@ -23,7 +24,9 @@ class Measured(NamedTuple):
 EQUAL = Tolerance(np.array(0.0), np.array(1.0))
 
 
-def same(what: str, ours: Any, theirs: Any, tolerance: Tolerance, eps: float) -> Measured:
+def same(
+    what: str, ours: npt.ArrayLike, theirs: npt.ArrayLike, tolerance: Tolerance, eps: float
+) -> Measured:
     """Measure how far apart two arrays are, and fail if that is more than allowed.
 
     NaN equals NaN here, and an infinity itself.
@@ -55,7 +58,9 @@ def same(what: str, ours: Any, theirs: Any, tolerance: Tolerance, eps: float) ->
     return measure(ours, theirs, tolerance, eps)
 
 
-def measure(ours: Any, theirs: Any, tolerance: Tolerance, eps: float) -> Measured:
+def measure(
+    ours: npt.ArrayLike, theirs: npt.ArrayLike, tolerance: Tolerance, eps: float
+) -> Measured:
     """Measure the differences of two arrays that are the same to within the tolerance."""
     error = errors(ours, theirs)
     if not error.size:
@@ -67,7 +72,7 @@ def measure(ours: Any, theirs: Any, tolerance: Tolerance, eps: float) -> Measure
     return Measured(*(float(x) for x in (ulp.flat[at], (allowed / unit).flat[at], share.max())))
 
 
-def errors(ours: Any, theirs: Any) -> np.ndarray:
+def errors(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> np.ndarray:
     """Return the differences, zero where both are NaN or the same infinity."""
     a, b = wide(ours), wide(theirs)
     equal = (a == b) | (np.isnan(a) & np.isnan(b))
@@ -75,13 +80,13 @@ def errors(ours: Any, theirs: Any) -> np.ndarray:
         return np.where(equal, 0.0, np.abs(a - b))
 
 
-def wide(x: Any) -> np.ndarray:
+def wide(x: npt.ArrayLike) -> np.ndarray:
     """Return numbers of any dtype at float64, or complex128."""
     x = np.asarray(x)
     return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
 
 
-def complaint(ours: Any, theirs: Any, tolerance: Tolerance) -> str:
+def complaint(ours: npt.ArrayLike, theirs: npt.ArrayLike, tolerance: Tolerance) -> str:
     """Say in what way two arrays differ by more than allowed; nothing if they don't."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
+from jax.typing import DTypeLike
 
 from jaxwarp.testing import _operands, _torch_side
 from jaxwarp.testing._descent import OurDescent, TheirDescent
@@ -60,7 +61,7 @@ class _Pair(NamedTuple):
     names: tuple[str, ...]
     doubts: Sequence[str]
 
-    def prepared(self, dtype: Any) -> _operands.Operands:
+    def prepared(self, dtype: DTypeLike) -> _operands.Operands:
         """Flatten the operands; buffers are not differentiated."""
         return _operands.prepared(self.operands, self.names, dtype, constant=(1,))
 

@@ -8,6 +8,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 _KINDS = "fiub"
 
@@ -34,7 +37,10 @@ class Operands(NamedTuple):
 
 
 def prepared(
-    operands: Sequence[Any], names: Sequence[str], dtype: Any, constant: Sequence[int] = ()
+    operands: Sequence[PyTree],
+    names: Sequence[str],
+    dtype: DTypeLike | None,
+    constant: Sequence[int] = (),
 ) -> Operands:
     """Flatten operands; their floating leaves take ``dtype``, unless it is None.
 
@@ -57,7 +63,7 @@ def is_float(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def parameter_names(f: Callable[..., Any], count: int) -> list[str]:
+def parameter_names(f: Callable[..., PyTree], count: int) -> list[str]:
     """Return what a function calls its positional operands."""
     try:
         parameters = list(inspect.signature(f).parameters.values())
@@ -68,7 +74,7 @@ def parameter_names(f: Callable[..., Any], count: int) -> list[str]:
     return names + [f"operand {i}" for i in range(len(names), count)]
 
 
-def named_leaves(side: str, tree: Any) -> dict[str, Any]:
+def named_leaves(side: str, tree: PyTree) -> dict[str, PyTree]:
     """Return the leaves of a function's result by name; lists and tuples are the same."""
     leaves = jax.tree_util.tree_leaves_with_path(_plain(tree))
     if not leaves:
@@ -76,7 +82,7 @@ def named_leaves(side: str, tree: Any) -> dict[str, Any]:
     return {_label("value", path): leaf for path, leaf in leaves}
 
 
-def _plain(tree: Any) -> Any:
+def _plain(tree: PyTree) -> PyTree:
     """Turn lists, and the tuples with names that torch's functions return, into tuples."""
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
@@ -85,12 +91,12 @@ def _plain(tree: Any) -> Any:
     return tree
 
 
-def _label(name: str, path: Any) -> str:
+def _label(name: str, path: jax.tree_util.KeyPath) -> str:
     inside = jax.tree_util.keystr(path, simple=True, separator=".")
     return ".".join(part for part in (name, inside) if part)
 
 
-def _array(name: str, leaf: Any, dtype: Any) -> np.ndarray:
+def _array(name: str, leaf: npt.ArrayLike, dtype: DTypeLike | None) -> np.ndarray:
     if type(leaf).__module__.partition(".")[0] == "torch":
         raise TypeError(f"{name} must be a NumPy array, got {type(leaf).__name__}: use .numpy()")
     if isinstance(leaf, jax.core.Tracer):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxtyping import PyTree
 
 from jaxwarp.testing._report import Report
 
@@ -16,9 +18,9 @@ _DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def assert_parity(
-    ours: Callable[..., Any],
-    theirs: Callable[..., Any],
-    *operands: Any,
+    ours: Callable[..., PyTree],
+    theirs: Callable[..., PyTree],
+    *operands: PyTree,
     dtypes: Sequence[str] = ("float64",),
     order: int = 1,
     forward: bool = False,
@@ -82,7 +84,7 @@ def assert_parity(
 def assert_module_parity(
     ours: nnx.Module,
     theirs: torch.nn.Module,
-    *inputs: Any,
+    *inputs: PyTree,
     rename: Mapping[str, str] | None = None,
     flattened: Mapping[str, Sequence[int] | None] | None = None,
     steps: int = 0,

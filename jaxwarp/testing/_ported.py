@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from jaxwarp.nn import _torch_weights
 from jaxwarp.testing import _operands
@@ -21,6 +23,7 @@ from jaxwarp.testing._operands import is_float
 from jaxwarp.testing._question import AFTER, Question
 
 Arrays = Mapping[str, np.ndarray]
+_Shapes = Mapping[str, Sequence[int] | None]
 
 
 class Translation(NamedTuple):
@@ -105,8 +108,8 @@ def ported(
     module: nnx.Module,
     state_dict: Arrays,
     rename: Mapping[str, str],
-    flattened: Mapping[str, Sequence[int] | None],
-    dtype: Any,
+    flattened: _Shapes,
+    dtype: DTypeLike,
 ) -> tuple[nnx.Module, dict[str, np.ndarray], list[str]]:
     """Copy a module, cast it and load torch's weights; number its entries as torch's are.
 
@@ -117,13 +120,15 @@ def ported(
     return ours, _index(ours, state_dict, rename, flattened), doubts
 
 
-def _load(module: Any, state_dict: Arrays, rename: Any, flattened: Any) -> list[str]:
+def _load(
+    module: nnx.Module, state_dict: Arrays, rename: Mapping[str, str], flattened: _Shapes
+) -> list[str]:
     weights = {name: jnp.asarray(x) for name, x in state_dict.items()}
     doubts = _torch_weights.load(module, weights, flattened, rename, strict=True)[-1]
     return [f"perhaps: {doubt}" for doubt in doubts]
 
 
-def cast(module: nnx.Module, dtype: Any) -> nnx.Module:
+def cast(module: nnx.Module, dtype: DTypeLike) -> nnx.Module:
     """Copy a module with floating values of one dtype; abstract ones become zero."""
     graphdef, state = nnx.split(module)
     copy = nnx.merge(graphdef, jax.tree.map(lambda x: _cast(x, dtype), state))
@@ -135,7 +140,7 @@ def cast(module: nnx.Module, dtype: Any) -> nnx.Module:
     return copy
 
 
-def _cast(x: Any, dtype: Any) -> Any:
+def _cast(x: Any, dtype: DTypeLike) -> Any:
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         abstract = isinstance(x, jax.ShapeDtypeStruct)
         return jax.random.split(jax.random.key(0), x.shape) if abstract else x
@@ -143,13 +148,15 @@ def _cast(x: Any, dtype: Any) -> Any:
     return jnp.asarray(x.astype(dtype) if is_float(x) else x)
 
 
-def _dtypes(layer: Any) -> set[Any]:
+def _dtypes(layer: nnx.Module) -> set[np.dtype]:
     """Return the dtypes of a layer's own variables."""
     own = (value for value in vars(layer).values() if isinstance(value, nnx.Variable))
     return {x.get_value().dtype for x in own if hasattr(x.get_value(), "dtype")}
 
 
-def _index(module: Any, state_dict: Arrays, rename: Any, flattened: Any) -> dict[str, np.ndarray]:
+def _index(
+    module: nnx.Module, state_dict: Arrays, rename: Mapping[str, str], flattened: _Shapes
+) -> dict[str, np.ndarray]:
     """Return for each floating variable that is loaded the numbers of its entries in torch."""
     first = np.cumsum([0, *(x.size for x in state_dict.values())])
     with jax.enable_x64(True):  # float64 counts exactly
@@ -180,7 +187,7 @@ def variables(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable]]:
 class OurModule:
     """Our module, called with its parameters and buffers by name, and torch's inputs."""
 
-    graphdef: Any
+    graphdef: nnx.GraphDef
     inside: tuple[Layout, ...] | None
     outside: tuple[Layout, ...] | None
 
@@ -191,7 +198,12 @@ class OurModule:
         after = {f"{AFTER}{k}": v.get_value() for k, v in variables(module) if k in buffers}
         return result, after
 
-    def filled(self, state: Any, parameters: Any, buffers: Any) -> Any:
+    def filled(
+        self,
+        state: nnx.State,
+        parameters: Mapping[str, jax.Array],
+        buffers: Mapping[str, jax.Array],
+    ) -> nnx.Module:
         """Return the module with these values."""
         # Variables of this trace: those of an outer one may not be written.
         module = nnx.merge(self.graphdef, jax.tree.map(lambda x: x, state))
@@ -201,12 +213,12 @@ class OurModule:
                 variable.set_value(values[key])
         return module
 
-    def laid_out(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    def laid_out(self, inputs: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
         """Lay out torch's inputs as ours takes them."""
         axes = self.inside or (None,) * len(inputs)
         return tuple(to_ours(x, a) for x, a in zip(inputs, axes, strict=True))
 
-    def _result(self, result: Any) -> Any:
+    def _result(self, result: PyTree) -> PyTree:
         if self.outside is None:
             return result
         leaves, structure = jax.tree.flatten(result)

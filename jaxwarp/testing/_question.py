@@ -1,10 +1,11 @@
 """What both sides are asked: a function, its operands, and which derivatives."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from jaxwarp.testing._operands import Operands, is_float
 
@@ -69,10 +70,10 @@ def draw(
 AFTER = "after "
 
 # A function of the operands that returns its result, and what is compared but has no gradient.
-Side = Callable[..., tuple[Any, Mapping[str, Any]]]
+Side = Callable[..., tuple[PyTree, Mapping[str, PyTree]]]
 
 
-def refuse_other_kinds(ours: Mapping[str, Any], expected: tuple[Any, ...]) -> None:
+def refuse_other_kinds(ours: Mapping[str, PyTree], expected: tuple[PyTree, ...]) -> None:
     """Raise an AssertionError unless results have the names, shapes and dtypes expected."""
     found = {name: (tuple(x.shape), str(x.dtype)) for name, x in ours.items()}
     wanted = {name: (shape, dtype) for name, shape, dtype in expected}

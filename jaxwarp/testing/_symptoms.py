@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Jaxpr, JaxprEqn
 
 from jaxwarp.testing import _jax_side
 from jaxwarp.testing._jax_side import Ours
@@ -41,7 +42,7 @@ def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -
     return {kind: text for kind, text in found.items() if text}
 
 
-def _symptom(equation: Any, place: str, widest: int) -> tuple[str, str]:
+def _symptom(equation: JaxprEqn, place: str, widest: int) -> tuple[str, str]:
     name, where = equation.primitive.name, f" at {place}" if place else ""
     if name in _DRAWS:
         return RANDOM, f"likely: ours draws random numbers{where}: is dropout left on?"
@@ -55,7 +56,7 @@ def _symptom(equation: Any, place: str, widest: int) -> tuple[str, str]:
     return "", ""
 
 
-def _equations(jaxpr: Any, place: str = "") -> Iterator[tuple[Any, str]]:
+def _equations(jaxpr: Jaxpr, place: str = "") -> Iterator[tuple[JaxprEqn, str]]:
     """Yield all equations, inner ones with the place that calls them: they may be kept copies."""
     for equation in jaxpr.eqns:
         here = place or _place(equation)
@@ -68,18 +69,18 @@ def _equations(jaxpr: Any, place: str = "") -> Iterator[tuple[Any, str]]:
                 yield from _equations(inner, here)
 
 
-def _frames(equation: Any) -> list[Any]:
+def _frames(equation: JaxprEqn) -> list[Any]:
     traceback = getattr(equation.source_info, "traceback", None)
     return list(traceback.frames) if traceback is not None else []
 
 
-def _user_frame(equation: Any) -> int | None:
+def _user_frame(equation: JaxprEqn) -> int | None:
     files = [frame.file_name for frame in _frames(equation)]
     outside = (i for i, f in enumerate(files) if not f.startswith(_PACKAGES) and "/flax/" not in f)
     return next(outside, None)
 
 
-def _place(equation: Any) -> str:
+def _place(equation: JaxprEqn) -> str:
     """Say where in the user's own code an equation comes from, or else in Flax."""
     frames, at = _frames(equation), _user_frame(equation)
     if at is None:
@@ -90,7 +91,7 @@ def _place(equation: Any) -> str:
     return f"{Path(frame.file_name).name}:{frame.line_num}"
 
 
-def _internal(equation: Any) -> bool:
+def _internal(equation: JaxprEqn) -> bool:
     """Tell whether a function of JAX's own library, and not the user, asked for it."""
     files = [frame.file_name for frame in _frames(equation)[: _user_frame(equation)]]
     return any(part in file for file in files for part in _LIBRARY)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import pytest
 
 from jaxwarp.testing._measure import Measured, Tolerance, same
@@ -52,8 +53,8 @@ class Parity:
         labels: Mapping[str, str],
         case: str,
         what: str,
-        ours: Any,
-        theirs: Any,
+        ours: npt.ArrayLike,
+        theirs: npt.ArrayLike,
         tolerance: Tolerance,
         eps: float,
     ) -> None:

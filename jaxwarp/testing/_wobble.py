@@ -32,10 +32,12 @@ rounding are rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
+from jax.typing import DTypeLike
 
 from jaxwarp.testing import _measure
 from jaxwarp.testing._measure import Tolerance
@@ -63,7 +65,7 @@ class Allowed(NamedTuple):
     jumps: np.ndarray
     moves: np.ndarray
 
-    def complaint(self, ours: Any, theirs: Any) -> str:
+    def complaint(self, ours: npt.ArrayLike, theirs: npt.ArrayLike) -> str:
         """Say in what way two arrays differ by more than allowed; nothing if they don't."""
         plain = _measure.complaint(ours, theirs, self.tolerance)
         if not plain or not self.jumps.any() or np.shape(ours) != np.shape(theirs):
@@ -75,12 +77,12 @@ class Allowed(NamedTuple):
         left_out = self.left_out(ours, theirs)
         return "" if left_out <= LEFT_OUT * self.jumps.size else _TOO_MANY.format(left_out, plain)
 
-    def left_out(self, ours: Any, theirs: Any) -> int:
+    def left_out(self, ours: npt.ArrayLike, theirs: npt.ArrayLike) -> int:
         """Count the entries that are only excused by a jump."""
         over = _measure.errors(ours, theirs) > self.tolerance.allowed
         return int((over & self.jumps).sum())
 
-    def measure(self, ours: Any, theirs: Any, eps: float) -> _measure.Measured:
+    def measure(self, ours: npt.ArrayLike, theirs: npt.ArrayLike, eps: float) -> _measure.Measured:
         """Measure the differences of all entries that are not excused by a jump."""
         over = _measure.errors(ours, theirs) > self.tolerance.allowed
         ours = np.where(over & self.jumps, theirs, ours)
@@ -98,7 +100,7 @@ def allowed(
     ask: Callable[[Sequence[np.ndarray]], Answer],
     numbers: Sequence[np.ndarray],
     answer: Answer,
-    dtype: Any,
+    dtype: DTypeLike,
     ulp: float | None = None,
     seed: int = 0,
 ) -> dict[str, Allowed]:
@@ -124,7 +126,7 @@ def _moves(
     ask: Callable[[Sequence[np.ndarray]], Answer],
     numbers: Sequence[np.ndarray],
     answer: Answer,
-    dtype: Any,
+    dtype: DTypeLike,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """Return how far each entry moves at most, when asked in ``dtype``."""

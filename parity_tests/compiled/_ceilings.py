@@ -45,6 +45,11 @@ _GPU = (
     Ceiling(rf"4x3x128x128 bicubic, {_FLOATS}, forward\+backward", launches=24),
 )
 _TPU = (
+    Ceiling(rf"8x3x256x256 \w+, {_FLOATS}, forward(\+backward)?", temporary_megabytes=30),
+    # A carry, or what each turn keeps, with channels filled up to 128 would be above this.
+    Ceiling(rf"patch_affine, 64 .*, {_FLOATS}, forward(\+backward)?", temporary_megabytes=60),
+    Ceiling(rf"patch_affine, 16 .*, {_FLOATS}, forward(\+backward)?", temporary_megabytes=500),
+    Ceiling(rf"paste, .*, {_FLOATS}, forward(\+backward)?", temporary_megabytes=60),
     Ceiling(r"8x3x256x256 bilinear, jaxwarp, forward", gather=2.5),
     Ceiling(r"8x3x256x256 bilinear, jaxwarp, forward\+backward", scatter=11),
     Ceiling(rf"2x4x32x48x48 bilinear, {_FLOATS}, forward\+backward", compile_seconds=20),

@@ -1,6 +1,6 @@
 """The programs that are compiled: the benchmark's, and what its peers make of the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -70,9 +70,9 @@ def _samplers(case: Case, direction: str) -> Iterator[Program]:
 
 
 def _sampler(case: Case, direction: str, contender: str, f: Any, channel_axis: int) -> Program:
-    batch, channels, *spatial = case.shape
-    size = case.shape if channel_axis == 1 else (batch, *spatial, channels)
-    image, grid = _floats(*size), _floats(batch, *spatial, len(spatial))
+    batch, _, *spatial = case.shape
+    image = _arranged(case.shape, channel_axis)
+    grid = _floats(batch, *spatial, len(spatial))
     points = grid.size // len(spatial)
     arguments = (image, grid) if direction == "forward" else (image, grid, image)
     f = f if direction == "forward" else partial(_with_gradients, f)
@@ -114,22 +114,50 @@ def _placements() -> Iterator[Program]:
 
 def _patches() -> Iterator[Program]:
     scene = patches.SCENES[-1]
-    channels = scene.shape[1]
-    image, boxes = _floats(*scene.shape), _floats(scene.objects, 4)
-    corners = jax.ShapeDtypeStruct((scene.objects, 4), jnp.int32)
-    owner = jax.ShapeDtypeStruct((scene.objects,), jnp.int32)
     bound = (scene.side, scene.side)
-    warp = partial(jaxwarp.patch_affine, box_format="yxyx", max_box=bound)
-    stick = partial(jaxwarp.paste, max_box=bound)
-    small = _floats(scene.objects, channels, 28, 28)
-    calls = {
-        "patch_affine": (warp, (image, corners, _floats(scene.objects, 2, 3), owner)),
-        "paste": (stick, (image, small, boxes, owner)),
-    }
-    for name, (f, arguments) in calls.items():
-        for direction in DIRECTIONS:
-            g = partial(_call, f) if direction == "forward" else partial(_loss_gradients, f)
-            yield Program("patches", f"{name}, {scene}", "jaxwarp", direction, g, arguments)
+    for contender, axis in {"jaxwarp": 1, "jaxwarp channels last": -1}.items():
+        options = {"max_box": bound, "channel_axis": axis}
+        yield from _warps(str(scene), scene.shape, scene.objects, options, contender)
+        yield from _pastes(str(scene), scene.shape, scene.objects, options, contender)
+        # What is read of each object may be the whole image.
+        image = (1, *scene.shape[1:])
+        name = f"16 objects of any size in {'x'.join(map(str, image))}"
+        yield from _warps(name, image, 16, {"channel_axis": axis}, contender)
+
+
+def _warps(
+    where: str, shape: Sequence[int], objects: int, options: dict[str, Any], contender: str
+) -> Iterator[Program]:
+    warp = partial(jaxwarp.patch_affine, box_format="yxyx", **options)
+    image = _arranged(shape, options["channel_axis"])
+    arguments = (image, _integers(objects, 4), _floats(objects, 2, 3), _integers(objects))
+    yield from _with_directions(f"patch_affine, {where}", warp, arguments, contender)
+
+
+def _pastes(
+    where: str, shape: Sequence[int], objects: int, options: dict[str, Any], contender: str
+) -> Iterator[Program]:
+    stick, axis = partial(jaxwarp.paste, **options), options["channel_axis"]
+    small = _arranged((objects, shape[1], 28, 28), axis)
+    arguments = (_arranged(shape, axis), small, _floats(objects, 4), _integers(objects))
+    yield from _with_directions(f"paste, {where}", stick, arguments, contender)
+
+
+def _with_directions(
+    name: str, f: Callable[..., Any], arguments: tuple[Any, ...], contender: str
+) -> Iterator[Program]:
+    for direction in DIRECTIONS:
+        g = partial(_call, f) if direction == "forward" else partial(_loss_gradients, f)
+        yield Program("patches", name, contender, direction, g, arguments)
+
+
+def _arranged(shape: Sequence[int], channel_axis: int) -> jax.ShapeDtypeStruct:
+    batch, channels, *spatial = shape
+    return _floats(*(shape if channel_axis == 1 else (batch, *spatial, channels)))
+
+
+def _integers(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
 
 
 def _spline(direction: str, points: int = 64, size: int = 512) -> Program:

@@ -96,8 +96,11 @@ TARGETS = {
 }
 
 
-def prepare(target: Target, dump: str) -> None:
-    """Set the environment that a compiler without its device needs, and say where it may dump."""
+def prepare(target: Target, dump: str = "") -> None:
+    """Set the environment that a compiler without its device needs.
+
+    A TPU's compiler leaves what it compiles in the folder ``dump``, if there is one.
+    """
     os.environ["JAX_PLATFORMS"] = "cpu"
     if target.platform == "tpu":
         os.environ |= {
@@ -106,6 +109,7 @@ def prepare(target: Target, dump: str) -> None:
             "TPU_WORKER_HOSTNAMES": "localhost",
             "TPU_WORKER_ID": "0",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-            "LIBTPU_INIT_ARGS": f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true",
         }
+        if dump:
+            os.environ["LIBTPU_INIT_ARGS"] = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
     jax.config.update("jax_platforms", "cpu")

@@ -83,3 +83,12 @@ def test_crops_spread_with_their_boxes(mesh):
     index = np.zeros(4, np.int32)
     placed = place(mesh, (image, boxes, index), P(), P("images"), P("images"))
     assert_same(crop(*placed), crop(image, boxes, index))
+
+
+@pytest.mark.parametrize(("platform", "cut"), [("cuda", True), ("tpu", False)])
+def test_compilers_are_told_how_to_cut_where_they_can_be(mesh, platform, cut):
+    """That for TPUs fails on what tells it (github.com/jax-ml/jax/issues/38196)."""
+    operands = place(mesh, arrays(4, 3, (24, 20)), *[P(("images", "rows"))] * 3)
+    traced = jax.jit(with_gradients(sampler("bilinear"))).trace(*operands)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert ("CustomSPMDPartitioning" in text) == cut

@@ -2,9 +2,8 @@
 
 A case names an operation and how it is asked for; `problem` turns it into arrays, always the
 same ones. The lenses that compare with torch (values, gradients, second derivatives,
-transformations) look at this one table. Splatting, and objects in images, whose windows have
-kinks of their own, are compared in files of theirs. Shapes are few and fixed because
-compiling is what takes the time: one program serves all kinds of positions that share a shape.
+transformations) look at this one table. Shapes are few and fixed because compiling is what takes
+the time: one program serves all kinds of positions that share a shape.
 """
 
 import dataclasses
@@ -36,6 +35,11 @@ _THIN_SIZES = {
     False: {1: (1,), 2: (1, 4), 3: (2, 1, 4)},
     True: {1: (1,), 2: (1, 5), 3: (3, 1, 5)},
 }
+# Objects in images: whose they are, their boxes in whole pixels (x1, y1, x2, y2), the last of
+# which lies over the first one's, and the size of what is cut out and pasted.
+OWNERS = np.array([0, 1, 0])
+BOXES = np.array([[1, 0, 6, 3], [0, 0, 8, 4], [3, 1, 8, 4]])
+PATCH = (3, 4)
 # For the lenses that compile programs of their own anyway.
 AWKWARD_SIZES = {1: (7,), 2: (6, 5), 3: (3, 5, 4)}
 HUGE = (1e5, -1e5, 1e10, -1e10, 1e30, -1e30)
@@ -116,7 +120,17 @@ GRID_CASES = [
     *_table(op=("compose_affine", "invert_affine"), axes=(1, 2, 3), dtype=DTYPES),
     *_table(op=("tps_grid",), axes=(1, 2, 3), **_CORNERS, dtype=DTYPES),
 ]
-CASES = SAMPLE_CASES + GRID_CASES
+SPLAT_CASES = _table(op=("splat",), **_SAMPLING, positions=(ANYWHERE, EXACT), dtype=("float64",))
+# Every mode and padding meet in the files of tests of these, on many scenes for each program.
+_TURNS = [
+    (mode, padding, i == 1) for i, (mode, padding) in enumerate(zip(MODES, PADDINGS, strict=True))
+]
+OBJECT_CASES = [
+    *(Case("patch_affine", 2, "float64", *turn) for turn in _TURNS),
+    *(Case("crop_and_resize", 2, "float64", mode, padding) for mode, padding, _ in _TURNS),
+    *(Case("paste", 2, "float64", mode) for mode in MODES),
+]
+CASES = SAMPLE_CASES + SPLAT_CASES + OBJECT_CASES + GRID_CASES
 
 
 def spatial_size(case: Case) -> tuple[int, ...]:
@@ -155,6 +169,10 @@ def _frozen(x: np.ndarray, dtype: str) -> np.ndarray:
 def _result_shape(case: Case, size: tuple[int, ...]) -> tuple[int, ...]:
     if case.samples:
         return (BATCH, CHANNELS, *OUT[case.axes])
+    if case.op in ("splat", "patch_affine", "paste"):
+        return (BATCH, CHANNELS, *size)
+    if case.op == "crop_and_resize":
+        return (len(OWNERS), CHANNELS, *PATCH)
     if case.op.endswith("_affine"):
         return (BATCH, case.axes, case.axes + 1)
     return (BATCH, *size, case.axes)
@@ -174,6 +192,12 @@ def _sample_operands(case: Case, size, rng) -> dict[str, np.ndarray]:
         coordinates.append(g)
     name = "positions" if case.op == "remap" else "grid"
     return {"input": image, name: np.stack(coordinates, axis=-1)}
+
+
+def _splat_operands(case: Case, size, rng) -> dict[str, np.ndarray]:
+    shape = (BATCH, CHANNELS, *OUT[case.axes])
+    values = rng.integers(-7, 8, shape) if case.exact else rng.normal(size=shape)
+    return {"values": values, "grid": _sample_operands(case, size, rng)["grid"]}
 
 
 def _points(case: Case) -> int:
@@ -248,10 +272,39 @@ def _control_points(case: Case, size, rng) -> dict[str, np.ndarray]:
     return {"target": target, "source": target + 0.3 * rng.normal(size=target.shape)}
 
 
+def _image(size, rng) -> np.ndarray:
+    return rng.normal(size=(BATCH, CHANNELS, *size))
+
+
+def _real_boxes(rng) -> np.ndarray:
+    """Boxes somewhere around the whole ones, one of them flipped."""
+    boxes = BOXES + rng.uniform(-0.7, 0.7, BOXES.shape)
+    boxes[0, [0, 2]] = boxes[0, [2, 0]]
+    return boxes
+
+
+def _patches_in_boxes(case: Case, size, rng) -> dict[str, np.ndarray]:
+    theta = np.eye(2, 3) + 0.4 * rng.normal(size=(len(OWNERS), 2, 3))
+    return {"img": _image(size, rng), "theta": theta}
+
+
+def _boxes_in_images(case: Case, size, rng) -> dict[str, np.ndarray]:
+    return {"img": _image(size, rng), "boxes": _real_boxes(rng)}
+
+
+def _patches_on_images(case: Case, size, rng) -> dict[str, np.ndarray]:
+    patches = rng.normal(size=(len(OWNERS), CHANNELS, *PATCH))
+    return {"canvas": _image(size, rng), "patches": patches, "boxes": _real_boxes(rng)}
+
+
 _OPERANDS = {
+    "patch_affine": _patches_in_boxes,
+    "crop_and_resize": _boxes_in_images,
+    "paste": _patches_on_images,
     "tps_grid": _control_points,
     "grid_sample": _sample_operands,
     "remap": _sample_operands,
+    "splat": _splat_operands,
     "affine_grid": _theta,
     "homography_grid": _homography,
     "flow_grid": _flow,

@@ -6,17 +6,18 @@ compiling is what takes the suite's time.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 import jaxwarp
+from parity_tests.harness import cases
 from parity_tests.harness.cases import Case, Problem
 
 
-def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., jax.Array]:
+def function(case: Case, size: tuple[int, ...], **layout: int) -> Callable[..., jax.Array]:
     """Return the case's operation as a function of its operands alone."""
     f = getattr(jaxwarp, case.op)
     if case.op == "grid_sample":
@@ -24,6 +25,11 @@ def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., 
         return lambda image, grid: f(image, grid, *options, **layout)
     if case.op == "remap":
         return lambda image, positions: f(image, positions, case.mode, case.padding, **layout)
+    if case.op == "splat":
+        options = (size, case.mode, case.padding, case.align_corners)
+        return lambda values, grid: f(values, grid, *options, **layout)
+    if case.op in _OBJECTS:
+        return _OBJECTS[case.op](f, case)
     if case.op in ("affine_grid", "homography_grid"):
         return lambda theta: f(theta, (theta.shape[0], 1, *size), case.align_corners)
     if case.op == "tps_grid":
@@ -35,7 +41,35 @@ def function(case: Case, size: tuple[int, ...], **layout: Any) -> Callable[..., 
     return f
 
 
-def run(lens: Callable[..., Any], problem: Problem, *arguments: Any, **layout: Any) -> Any:
+_OBJECTS = {
+    "patch_affine": lambda f, case: (
+        lambda img, theta: f(
+            img,
+            cases.BOXES,
+            theta,
+            cases.OWNERS,
+            mode=case.mode,
+            padding_mode=case.padding,
+            align_corners=case.align_corners,
+        )
+    ),
+    "crop_and_resize": lambda f, case: (
+        lambda img, boxes: f(
+            img, boxes, cases.OWNERS, cases.PATCH, mode=case.mode, padding_mode=case.padding
+        )
+    ),
+    "paste": lambda f, case: (
+        lambda canvas, patches, boxes: f(canvas, patches, boxes, cases.OWNERS, mode=case.mode)
+    ),
+}
+
+
+def run(
+    lens: Callable[..., PyTree[jax.Array]],
+    problem: Problem,
+    *arguments: PyTree[np.ndarray],
+    **layout: int,
+) -> PyTree[np.ndarray]:
     """Run a lens on the problem's operands and more arguments; return NumPy arrays."""
     case = problem.case
     size = () if case.samples else problem.size

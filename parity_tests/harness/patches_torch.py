@@ -6,7 +6,7 @@ Written out of place, so that torch can differentiate them.
 import torch
 from torch.nn import functional as F
 
-from parity_tests.harness import torch_side
+from parity_tests.harness import torch_operations
 
 
 def patch_affine(
@@ -38,7 +38,7 @@ def patch_affine(
         patch = source[n : n + 1, :, r1:r2, c1:c2]
         if 0 in patch.shape:  # an error in the original loop
             continue
-        grid = torch_side.affine_grid(matrix[None], patch.shape[2:], align_corners)
+        grid = torch_operations.affine_grid(matrix[None], patch.shape[2:], align_corners)
         warped = F.grid_sample(patch, grid, mode, padding_mode, align_corners)
         out = out.clone()
         out[n, :, r1:r2, c1:c2] = warped[0]

@@ -1,6 +1,6 @@
 """What the suite's cases add to the parity table of `jaxwarp.testing.plugin`."""
 
-from typing import Any
+import numpy.typing as npt
 
 from jaxwarp.testing import Tolerance, plugin
 from parity_tests.harness.cases import Case
@@ -16,8 +16,8 @@ class Parity:
         self,
         case: Case,
         what: str,
-        ours: Any,
-        theirs: Any,
+        ours: npt.ArrayLike,
+        theirs: npt.ArrayLike,
         tolerance: Tolerance,
         eps: float | None = None,
     ) -> None:

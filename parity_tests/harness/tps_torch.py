@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from parity_tests.harness import torch_side
+from parity_tests.harness import torch_operations
 
 
 class ThinPlateSplineGrid(nn.Module):
@@ -25,7 +25,7 @@ class ThinPlateSplineGrid(nn.Module):
         super().__init__()
         batch, count, _ = cpt.shape
         self.size = size
-        gpt = torch_side.affine_grid(
+        gpt = torch_operations.affine_grid(
             torch.eye(2, 3, dtype=cpt.dtype).expand(batch, 2, 3), size, align_corners
         ).reshape(batch, -1, 2)
         affine = self.affine(cpt)

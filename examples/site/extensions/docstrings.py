@@ -9,8 +9,9 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-# Code between backquotes stays as it is; a star before a name outside it is a star.
-STAR = re.compile(r"(``.*?``|`[^`]*`)|(?<![\w*])(\*+)(?=\w)")
+# Code between backquotes stays as it is, and so do words between two stars; any other star
+# before a name is a star.
+STAR = re.compile(r"(``.*?``|`[^`]*`|(?<!\w)\*[^\s*,()][^*,()]*\*(?!\w))|(?<![\w*])(\*+)(?=\w)")
 
 
 def escape(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -29,6 +30,7 @@ def _escaped(line: str) -> str:
 
 # What types expand to, and how the source spells them.
 SPELLINGS = {
+    r"[\w.~]*_Buffer \| .*_NestedSequence\[[^\]]*complex \| bytes \| str\]": "ArrayLike",
     r"~?[\w.]*?(\w+)\[jaxlib\._jax\.Array, ' ?([^']*)'\](?: \| ~?[\w.]*\1\[[\w.]+, ' ?\2'\])+"
     r"(?: \| ~numpy\.number \| int \| float)?": r"\1[ArrayLike, '\2']",
     r"str \| type\[[\w.~]*Any\] \| [\w.~]*dtype \| [\w.~]*SupportsDType": "DTypeLike",

@@ -9,10 +9,11 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 NAME = re.compile(r"[A-Za-z_][\w.]*")
-# Somebody else's: "OpenCV's `remap`".
+# Somebody else's: "OpenCV's `remap`"; and what follows that: "torch's `a` and `b`".
 POSSESSIVE = re.compile(r"\Ws\s+$")
+JOINED = re.compile(r"(,| and| or)\s+")
 # What a name is looked up under, as it stands or as those who write about it shorten it.
-PREFIXES = ("", "jaxwarp.", "jaxwarp.nn.", "jaxwarp.interop.", "jaxwarp.testing.")
+PREFIXES = ("", "jaxwarp.", "jaxwarp.nn.", "jaxwarp.testing.")
 
 
 class Names(SphinxPostTransform):
@@ -47,9 +48,14 @@ def _is_linked(node: nodes.Node) -> bool:
     return False
 
 
-def _is_anothers(code: nodes.literal) -> bool:
-    before = code.parent[code.parent.index(code) - 1] if code.parent.index(code) else None
-    return isinstance(before, nodes.Text) and bool(POSSESSIVE.search(before))
+def _is_anothers(code: nodes.Node) -> bool:
+    place = code.parent.index(code)
+    before = code.parent[place - 1].astext() if place else ""
+    if JOINED.fullmatch(before) and place > 1:
+        return isinstance(code.parent[place - 2], nodes.literal) and _is_anothers(
+            code.parent[place - 2]
+        )
+    return bool(POSSESSIVE.search(before))
 
 
 def _described(node: nodes.Node) -> set[str]:

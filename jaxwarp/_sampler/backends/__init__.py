@@ -22,6 +22,7 @@ from jaxwarp._sampler import placement
 from jaxwarp._sampler.backends import cpu, gpu, portable, tpu
 from jaxwarp._sampler.primitive import sample_p
 from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sharding import runs_by_itself
 
 BACKENDS = {"portable": portable, "cpu": cpu, "gpu": gpu, "tpu": tpu}
 _OF_PLATFORM = {"cpu": "cpu", "gpu": "gpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
@@ -92,9 +93,9 @@ def _lower(
 ) -> Sequence[mlir.Value]:
     """Let a backend compute it: the platform's own, unless the program is for any platform."""
     avals = dict(zip(names, cast(Sequence[ShapedArray], ctx.avals_in), strict=True))
-    alone = placement.runs_by_itself(ctx)
+    alone = runs_by_itself(ctx)
     exported = ctx.module_context.lowering_parameters.for_export
-    own = not exported and (alone or placement.can_be_cut(ctx))
+    own = not exported and (alone or placement.can_be_cut(ctx, platform))
     backend = _choose(platform if own else None, op, avals, spec)
 
     def compute(*args: jax.Array) -> jax.Array:

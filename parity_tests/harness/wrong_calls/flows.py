@@ -1,7 +1,5 @@
 """Wrong calls of what warps by flows and composes them."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -17,10 +15,10 @@ CHANNELS_FIRST = zeros(2, 2, 4, 5)
 
 def _warp(
     name: str,
-    arguments: tuple[Any, ...],
+    arguments: tuple[object, ...],
     error: type[Exception],
     *says: str,
-    **options: Any,
+    **options: object,
 ) -> Wrong:
     return Wrong(name, "warp_flow", arguments, error, says, options)
 
@@ -131,7 +129,7 @@ _TYPES = {
 }
 
 
-def _flow(op: str, name: str, error: type[Exception], *says: str, **changed: Any) -> Wrong:
+def _flow(op: str, name: str, error: type[Exception], *says: str, **changed: object) -> Wrong:
     right = dict.fromkeys(ARGUMENTS[op], FLOW)
     return Wrong(name, op, (), error, says, right | changed)
 

@@ -1,7 +1,5 @@
 """Wrong calls of what makes, converts, composes and inverts matrices."""
 
-from typing import Any
-
 import numpy as np
 
 from parity_tests.harness.wrong_calls.grids import SIZE, THETA
@@ -9,7 +7,7 @@ from parity_tests.harness.wrong_calls.row import Wrong
 from parity_tests.harness.wrong_calls.sampling import corners, zeros
 
 
-def _sizes(op: str, before: tuple[Any, ...] = (), argument: str = "size") -> list[Wrong]:
+def _sizes(op: str, before: tuple[object, ...] = (), argument: str = "size") -> list[Wrong]:
     """Return what is no size, whatever it is the size of."""
     return [
         Wrong(f"{argument} {name}", op, (*before, size), error, (argument, *says))
@@ -27,7 +25,7 @@ def _sizes(op: str, before: tuple[Any, ...] = (), argument: str = "size") -> lis
     ]
 
 
-def _channel_axes(op: str, *arguments: Any) -> list[Wrong]:
+def _channel_axes(op: str, *arguments: object) -> list[Wrong]:
     return [
         Wrong(f"channel axis {value!r}", op, arguments, error, says, {"channel_axis": value})
         for value, error, says in [
@@ -41,7 +39,7 @@ def _channel_axes(op: str, *arguments: Any) -> list[Wrong]:
 # affine_matrix ----------------------------------------------------------------
 
 
-def _made(name: str, error: type[Exception], *says: str, **options: Any) -> Wrong:
+def _made(name: str, error: type[Exception], *says: str, **options: object) -> Wrong:
     return Wrong(name, "affine_matrix", (SIZE,), error, says, options)
 
 
@@ -98,7 +96,7 @@ _MATRIX = [
 
 
 def _pixels(
-    name: str, arguments: tuple[Any, ...], error: type[Exception], *says: str, **options: Any
+    name: str, arguments: tuple[object, ...], error: type[Exception], *says: str, **options: object
 ) -> Wrong:
     return Wrong(name, "theta_from_pixels", arguments, error, says, options)
 

@@ -10,33 +10,33 @@ IMG, BOXES, THETA = np.zeros((2, 3, 8, 8)), np.array([[0, 0, 4, 4]] * 5), np.zer
 INDEX, PATCHES = np.zeros(5, int), np.zeros((5, 3, 4, 4))
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     return f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else repr(value)
 
 
 def _wrong(
     op: str,
-    right: dict[str, Any],
+    right: dict[str, object],
     error: type[Exception],
     says: tuple[str, ...],
     known: bool = False,
-    **changed: Any,
+    **changed: object,
 ) -> Wrong:
     name = ", ".join(f"{name} {_brief(value)}" for name, value in changed.items())
     return Wrong(name, op, (), error, says, right | changed, known=known)
 
 
-def _patch(*row: Any, **changed: Any) -> Wrong:
+def _patch(*row: Any, **changed: object) -> Wrong:
     right = {"img": IMG, "boxes": BOXES, "theta": THETA, "obj_to_img": INDEX}
     return _wrong("patch_affine", right, *row, **changed)
 
 
-def _crop(*row: Any, **changed: Any) -> Wrong:
+def _crop(*row: Any, **changed: object) -> Wrong:
     right = {"img": IMG, "boxes": BOXES, "obj_to_img": INDEX, "size": (2, 2)}
     return _wrong("crop_and_resize", right, *row, **changed)
 
 
-def _paste(*row: Any, **changed: Any) -> Wrong:
+def _paste(*row: Any, **changed: object) -> Wrong:
     right = {"canvas": IMG, "patches": PATCHES, "boxes": BOXES, "obj_to_img": INDEX}
     return _wrong("paste", right, *row, **changed)
 

@@ -1,9 +1,9 @@
 """A row of the table of errors: a call that must fail, and what its message must say."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -30,31 +30,28 @@ class Wrong:
 
     name: str
     op: str
-    arguments: tuple[Any, ...]
+    arguments: tuple[object, ...]
     error: type[Exception]
     says: tuple[str, ...]
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, object] = dataclasses.field(default_factory=dict)
     torch_too: bool = False
     known: bool = False
-    call: Callable[..., Any] | None = None
+    call: Callable[..., object] | None = None
 
     def __str__(self) -> str:
         return f"{self.op}: {self.name}".replace(" ", "_")
 
-    def run(self, *arguments: Any, **options: Any) -> Any:
+    def run(self, *arguments: object, **options: object) -> object:
         """Make the call with these arguments instead of the row's own."""
         return (self.call or public(self.op))(*arguments, **options)
 
 
-def public(op: str) -> Callable[..., Any]:
+def public(op: str) -> Callable[..., object]:
     """Return the public function of that name."""
-    found: Any = jaxwarp
-    for part in op.split("."):
-        found = getattr(found, part)
-    return found
+    return functools.reduce(getattr, op.split("."), jaxwarp)
 
 
-def must_fail(row: Wrong, call: Callable[[], Any]) -> None:
+def must_fail(row: Wrong, call: Callable[[], object]) -> None:
     """Check that a row's call fails as the row says."""
     with pytest.raises(row.error) as info:
         call()

@@ -1,7 +1,5 @@
 """Wrong calls of the samplers: what is wrong for `grid_sample` is wrong for `remap`."""
 
-from typing import Any
-
 import numpy as np
 
 from parity_tests.harness.wrong_calls.row import Wrong
@@ -28,7 +26,7 @@ UNKNOWN_PADDINGS = [
 ]
 
 
-def paddings(op: str, *arguments: Any, **options: Any) -> list[Wrong]:
+def paddings(op: str, *arguments: object, torch_too: bool = False) -> list[Wrong]:
     return [
         Wrong(
             f"padding_mode {padding!r}",
@@ -37,7 +35,7 @@ def paddings(op: str, *arguments: Any, **options: Any) -> list[Wrong]:
             ValueError,
             says,
             {"padding_mode": padding},
-            **options,
+            torch_too=torch_too,
         )
         for padding, says in UNKNOWN_PADDINGS
     ]
@@ -159,7 +157,7 @@ def _sampling(op: str, points: str, torch_too: bool) -> list[Wrong]:
     ]
 
 
-def corners(op: str, *arguments: Any, torch_too: bool = True) -> list[Wrong]:
+def corners(op: str, *arguments: object, torch_too: bool = True) -> list[Wrong]:
     return [
         Wrong(
             f"align_corners {value!r}",
