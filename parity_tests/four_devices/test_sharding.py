@@ -235,7 +235,7 @@ def test_explicit_axes(explicit, place):
 
     def loss(image, grid):
         value = sampler("bilinear")(image, grid)
-        # In two steps: jaxlib 0.10.1 adds numbers up one after the other, and not so on four devices.
+        # In two steps: jaxlib 0.10.1 adds up one number after the other, four devices do not.
         rows = jax.lax.optimization_barrier(jnp.sum(value**2, (1, 3)))
         return jnp.sum(rows), value
 
