@@ -11,7 +11,6 @@ import numpy as np
 import optax
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 from sklearn.datasets import load_digits
 
 import jaxwarp
@@ -157,5 +156,4 @@ def picture(output, canvas, boxes, logits, looked, least):
             style = {"color": "tab:orange", "alpha": 0.7, "edgecolors": "none"}
             axes.scatter(*SIDE * where.reshape(-1, 2).T, s=200 * weights.ravel(), **style)
         axes.set(xlim=(0, SIDE), ylim=(SIDE, 0))
-    figure.savefig(output, dpi=70)
-    Image.open(output).quantize(96).save(output, optimize=True)
+    figure.savefig(output, dpi=110)

@@ -57,7 +57,8 @@ def tps_jacobian_determinant(
         det df/dp at each point, (N, ...), in the wider dtype of spline and points.
 
     Raises:
-        TypeError: ``spline`` is none, or ``points`` not an array of real floating-point numbers.
+        TypeError: ``spline`` is not a `ThinPlateSpline`, or ``points`` not an array of real
+            floating-point numbers.
         ValueError: the shape of ``points`` does not fit the spline.
 
     Example:
@@ -93,8 +94,8 @@ def tps_invert(
         where Newton has not found any, NaN.
 
     Raises:
-        TypeError: ``spline`` is none, ``points`` not an array of real floating-point numbers, or
-            ``steps`` not an integer.
+        TypeError: ``spline`` is not a `ThinPlateSpline`, ``points`` not an array of real
+            floating-point numbers, or ``steps`` not an integer.
         ValueError: the shape of ``points`` does not fit the spline, or ``steps`` is below 1.
 
     Example:

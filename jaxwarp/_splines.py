@@ -80,7 +80,8 @@ def tps_apply(
         The mapped points, (N, ..., n), in the wider dtype of spline and points.
 
     Raises:
-        TypeError: ``spline`` is none, or ``points`` not an array of real floating-point numbers.
+        TypeError: ``spline`` is not a `ThinPlateSpline`, or ``points`` not an array of real
+            floating-point numbers.
         ValueError: the shape of ``points`` does not fit the spline.
 
     Example:

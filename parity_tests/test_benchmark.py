@@ -109,6 +109,10 @@ def test_a_measured_row_is_printed_written_and_drawn(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["machine"] == results["machine"]
     _report.draw(tmp_path / "chart.png", results)
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("chart.svg", "again.svg"):
+        _report.draw(tmp_path / name, results)
+    assert b"</svg>" in (tmp_path / "chart.svg").read_bytes()
+    assert (tmp_path / "chart.svg").read_bytes() == (tmp_path / "again.svg").read_bytes()
 
 
 def test_medians_and_ratios_belong_to_their_contenders(monkeypatch):

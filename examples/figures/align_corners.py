@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -11,7 +12,7 @@ import jaxwarp
 
 SIZE = 5
 COLORS = ["#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677"]
-OUTPUT = Path(__file__).parents[1] / "images" / "align_corners.png"
+OUTPUT = Path(__file__).parents[1] / "images" / "align_corners.svg"
 
 
 def draw_axis(axis, align_corners):
@@ -36,6 +37,13 @@ def draw_axis(axis, align_corners):
     axis.axis("off")
 
 
+def draw_pixels(axis, image):
+    """Draw an image's pixels as squares, which stay sharp at every size."""
+    axis.pcolormesh(image[0, 0], cmap="gray", vmin=0, vmax=1, edgecolors="face")
+    axis.set(xticks=[], yticks=[], aspect="equal")
+    axis.invert_yaxis()
+
+
 def identity_warp(image, grid_says, sampler_says):
     """Warp by the identity, with a grid and a sampler that each have a view of align_corners."""
     grid = jaxwarp.affine_grid(jnp.eye(2, 3)[None], image.shape, grid_says)
@@ -53,18 +61,18 @@ def main():
     image = jnp.asarray(0.35 + 0.5 * board, jnp.float32)[None, None]
     bottom.suptitle("the identity map, where grid and sampler agree, and where not", fontsize=10)
     axes = bottom.subplots(1, 4)
-    axes[0].imshow(image[0, 0], cmap="gray", vmin=0, vmax=1)
+    draw_pixels(axes[0], image)
     axes[0].set_title("input", fontsize=9)
     for axis, (grid, sampler) in zip(
         axes[1:], ((False, False), (True, False), (False, True)), strict=True
     ):
         out = identity_warp(image, grid, sampler)
         error = float(abs(out - image).max())
-        axis.imshow(out[0, 0], cmap="gray", vmin=0, vmax=1)
+        draw_pixels(axis, out)
         axis.set_title(f"grid {grid}, sampler {sampler}\nlargest error {error:.2g}", fontsize=9)
-    for axis in axes:
-        axis.set(xticks=[], yticks=[])
-    figure.savefig(OUTPUT, dpi=110)
+    # Without a date and random names, so that the same drawing is the same file.
+    with rc_context({"svg.hashsalt": OUTPUT.stem}):
+        figure.savefig(OUTPUT, metadata={"Date": None})
     print("wrote", OUTPUT)
 
 

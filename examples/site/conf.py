@@ -86,5 +86,5 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
-pygments_style = "friendly"
+pygments_style = "a11y-light"  # comments as dark as text must be
 pygments_dark_style = "github-dark"

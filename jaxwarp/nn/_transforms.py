@@ -130,7 +130,9 @@ class MatrixTransform:
         """Turn parameters (N, K) into matrices (N, n, n + 1) or (N, n + 1, n + 1)."""
         return _MATRICES[self.family].theta(params, self.ndim)
 
-    def grid_maker(self, size: tuple[int, ...], align_corners: bool) -> "_MatrixGrid":
+    def grid_maker(
+        self, size: tuple[int, ...], align_corners: bool
+    ) -> Callable[[Float[Array, "N rows m"]], Float[Array, "N *size n"]]:
         """Return the function from theta to a grid (N, *size, n)."""
         return _MatrixGrid(self.family, size, align_corners)
 
@@ -238,7 +240,7 @@ class TPSTransform:
 
     @property
     def identity(self) -> tuple[float, ...]:
-        """The K = T * n parameters of the identity: zeros."""
+        """The K = T * n parameters of the identity, all of them 0."""
         return (0.0,) * int(np.prod(self.lattice) * self.ndim)
 
     def points(self) -> Float[Array, "T n"]:

@@ -39,7 +39,12 @@ class Report(NamedTuple):
 
 def _cells(row: Row) -> list[str]:
     ulp, allowed, share = row.measured
-    return [row.what, row.dtype, f"{ulp:.2g}", f"{allowed:.2g}", f"{share:.0%}"]
+    return [row.what, row.dtype, two_digits(ulp), two_digits(allowed), f"{share:.0%}"]
+
+
+def two_digits(x: float) -> str:
+    """Write a number with two digits that count, without an exponent while it is short."""
+    return f"{float(f'{x:.2g}'):g}"
 
 
 def aligned(table: Sequence[Sequence[str]]) -> list[str]:

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import pytest
 
 from jaxwarp.testing._measure import Measured, Tolerance, same
-from jaxwarp.testing._report import Report, aligned
+from jaxwarp.testing._report import Report, aligned, two_digits
 
 _NOTE = "parity"
 LEGEND = (
-    "One ulp is eps times the largest magnitude that the sum could have reached. In brackets what "
-    "is allowed at the worst entry, 0 for equal bit for bit; last, the largest share of what is "
-    "allowed, of all entries."
+    "d x: the gradient of x; J u: the derivative in a direction u, forward; d2 x: the gradient of "
+    "a derivative. One ulp is eps times the largest magnitude that the sum could have reached. In "
+    "brackets what is allowed at the worst entry, 0 for equal bit for bit; last, the largest share "
+    "of what is allowed, of all entries."
 )
 
 
@@ -163,7 +164,7 @@ class Table:
         body = []
         for labels, entry in self._sorted():
             parts = [
-                f"{what} {ulp:.2g} ({allowed:.2g})"
+                f"{what} {two_digits(ulp)} ({two_digits(allowed)})"
                 for what, (ulp, allowed, _) in sorted(entry["worst"].items())
             ]
             share = max(share for _, _, share in entry["worst"].values())

@@ -147,6 +147,7 @@ def _rounded(x: Any) -> object:
 
 def draw(path: Path, results: Results) -> None:
     """Draw every ratio to torch as a bar, one panel for each group that has any."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     panels: dict[str, list[dict[str, Any]]] = {}
@@ -168,7 +169,10 @@ def draw(path: Path, results: Results) -> None:
     axes[0].legend(loc="lower right", fontsize=8)
     axes[-1].set_xlabel("time in units of torch's (left of the line is faster)")
     figure.suptitle(_caption(results), fontsize=8)
-    figure.savefig(path, dpi=100)
+    # Without a date and random names, so that the same results are the same file.
+    stable = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
+    with rc_context({"svg.hashsalt": "benchmark"}):
+        figure.savefig(path, dpi=100, **stable)
 
 
 def _panel(axis: Any, group: str, rows: list[dict[str, Any]], names: list[str]) -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGE = ROOT / "examples" / "project" / "results.md"
 RESULTS = ROOT / "parity_tests" / "results"
-CHART = ROOT / "examples" / "images" / "benchmark.png"
+CHART = ROOT / "examples" / "images" / "benchmark.svg"
 
 Results = dict[str, Any]
 

@@ -45,7 +45,9 @@ SPELLINGS = {
 def respell(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, arguments: str, result: str
 ) -> tuple[str, str] | None:
-    """Write types in a signature as the source has them."""
+    """Write types in a signature as the source has them; a protocol is not called."""
+    if getattr(obj, "_is_protocol", False):
+        return "", ""
     return None if arguments is None else (_respelled(arguments), _respelled(result))
 
 
