@@ -25,8 +25,9 @@ if _typing.TYPE_CHECKING:
     from jaxwarp import interop as interop
     from jaxwarp import nn as nn
 
-# The only place that says it: pyproject.toml reads it here.
-__version__ = "0.1.0"
+# The only place that says it: pyproject.toml reads it here. Between two releases it is the next
+# one's with ".dev0".
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     "ThinPlateOperator",

@@ -99,6 +99,14 @@ def test_only_a_whole_run_is_kept(partial, capsys):
     assert "neither --quick nor --groups" in capsys.readouterr().err
 
 
+def test_a_release_takes_the_place_of_what_was_kept_while_it_was_in_the_making(folder):
+    for version in ("1.2.3.dev0", "1.2.3"):
+        entry = Entry(version, {}, {("g", "r", "jaxwarp"): Ratio(1, 1, 1)})
+        entry.write(_history.path_of(version))
+        assert _history.versions() == ["1.2.3"]
+        assert Entry.read(_history.path_of("1.2.3")).version == version
+
+
 def test_versions_are_sorted_by_their_numbers(folder):
     entry = Entry.of(results({"jaxwarp": 0.5}))
     for version in ("0.10.0", "0.9.1", "1.0.0"):

@@ -1,6 +1,10 @@
 """A release stands on one version, a changelog and pinned tools; whose warnings are errors."""
 
+import importlib.util
+import json
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,11 +14,16 @@ from pathlib import Path
 import pytest
 
 import jaxwarp
+from parity_tests.benchmark import __main__ as benchmark
+from parity_tests.benchmark import _history
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+RELEASE = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+# Which jobs of it wait for which.
+NEEDS = {"wheel": "version", "sdist": "version", "check": "wheel, sdist", "publish": "check"}
 
 
 def test_the_version_has_one_place():
@@ -33,6 +42,50 @@ def test_a_checkout_tells_its_version():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == jaxwarp.__version__
+
+
+# The address -------------------------------------------------------------------
+
+URLS = PROJECT["project"]["urls"]
+ADDRESS = re.compile(r"https://(?:github\.com|raw\.githubusercontent\.com)/jaxwarp|jaxwarp\.github")
+# What has it written out, for those who read it without pyproject.toml at hand.
+ADDRESSED = {"pyproject.toml", "CITATION.cff", "CHANGELOG.md"}
+
+
+def test_the_projects_address_is_one():
+    source = URLS["Source"]
+    owner, name = source.removeprefix("https://github.com/").split("/")
+    assert {
+        "Documentation": f"https://{owner}.github.io/{name}",
+        "Source": source,
+        "Issues": f"{source}/issues",
+        "Changelog": f"{source}/blob/main/CHANGELOG.md",
+    } == URLS
+    pypi = PROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
+    assert [s["replacement"].removeprefix(r"\1") for s in pypi] == [
+        f"https://raw.githubusercontent.com/{owner}/{name}/main/",
+        f"{source}/blob/main/",
+    ]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^(?:url|repository-code): (.*)$", citation, re.MULTILINE) == [
+        source,
+        URLS["Documentation"],
+    ]
+    links = re.findall(r"^\[[^\]]+\]: (\S+)$", CHANGELOG, re.MULTILINE)
+    assert links
+    assert [link for link in links if not link.startswith(f"{source}/")] == []
+
+
+def test_the_projects_address_stands_nowhere_else():
+    folders = (".ci", ".github", "examples", "jaxwarp", "parity_tests")
+    inside = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    texts = {".cff", ".md", ".py", ".toml", ".yml"}
+    found = {
+        str(path.relative_to(ROOT))
+        for path in (*ROOT.glob("*.*"), *inside)
+        if path.suffix in texts and ADDRESS.search(path.read_text())
+    }
+    assert found == ADDRESSED
 
 
 def test_on_pypi_every_link_of_the_readme_leads_somewhere():
@@ -65,6 +118,111 @@ def test_the_changelog_has_its_form():
         assert re.search(
             rf"^{re.escape(heading.split(' - ')[0])}: https://", CHANGELOG, re.MULTILINE
         )
+
+
+# What is ready ------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a checkout that is ready to be released as 1.2.3, as far as is looked at."""
+    results = tmp_path / "parity_tests" / "results"
+    (results / "history").mkdir(parents=True)
+    (tmp_path / "jaxwarp").mkdir()
+    (tmp_path / "jaxwarp" / "__init__.py").write_text('__version__ = "1.2.3"\n')
+    link = f"[1.2.3]: {URLS['Source']}/releases/tag/v1.2.3"
+    text = f"## [Unreleased]\n\n## [1.2.3] - 2026-01-31\n\n{link}\n"
+    (tmp_path / "CHANGELOG.md").write_text(text)
+    (results / "history" / "1.2.3.json").write_text(json.dumps({"version": "1.2.3"}))
+    shown = {"machine": {"jaxwarp": "1.2.3"}}
+    (results / "benchmark-cpu.json").write_text(json.dumps(shown))
+    return tmp_path
+
+
+CHECK = ROOT / ".ci" / "check_release.py"
+
+
+def lacks(checkout, tag="v1.2.3"):
+    spec = importlib.util.spec_from_file_location("check_release", CHECK)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+    return list(module.lacks(checkout, tag))
+
+
+def test_a_checkout_that_is_ready_lacks_nothing(checkout):
+    assert lacks(checkout) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "then", "now", "complaint"),
+    [
+        ("jaxwarp/__init__.py", "1.2.3", "1.2.3.dev0", "not a version to release"),
+        ("jaxwarp/__init__.py", "1.2.3", "1.2.4", "its tag is v1.2.4, not v1.2.3"),
+        ("CHANGELOG.md", " - 2026-01-31", "", "no dated section [1.2.3]"),
+        ("CHANGELOG.md", "v1.2.3", "v1.2.2", "no link [1.2.3] that ends in v1.2.3"),
+        (
+            "parity_tests/results/history/1.2.3.json",
+            "1.2.3",
+            "1.2.3.dev0",
+            "parity_tests/results/history/1.2.3.json is not the benchmark of 1.2.3",
+        ),
+        (
+            "parity_tests/results/benchmark-cpu.json",
+            "1.2.3",
+            "1.2.2",
+            "the benchmark that is shown is that of 1.2.2",
+        ),
+    ],
+)
+def test_what_is_not_ready_is_named(checkout, file, then, now, complaint):
+    path = checkout / file
+    path.write_text(path.read_text().replace(then, now))
+    assert any(complaint in line for line in lacks(checkout))
+
+
+def test_a_version_whose_benchmark_was_not_kept_is_not_ready(checkout):
+    shutil.rmtree(checkout / "parity_tests" / "results" / "history")
+    assert len(lacks(checkout)) == 1
+
+
+def test_the_release_workflow_asks_for_it_and_all_else_waits():
+    jobs = re.split(r"^  (?=[\w-]+:$)", RELEASE, flags=re.MULTILINE)
+    named = {job.partition(":")[0]: job for job in jobs}
+    assert 'python3 .ci/check_release.py "$GITHUB_REF_NAME"' in named["version"]
+    waits = {
+        name: re.search(r"needs: \[?([\w, ]+)", named[name]) for name in named if name in NEEDS
+    }
+    assert {name: found and found[1] for name, found in waits.items()} == NEEDS
+
+
+def test_kept_are_the_benchmarks_of_releases_and_of_the_one_in_the_making():
+    released = re.findall(r"^## \[(\d[^\]]*)\]", CHANGELOG, re.MULTILINE)
+    assert {*_history.versions()} <= {*released, jaxwarp.__version__.partition(".dev")[0]}
+
+
+def test_the_commands_of_a_release_are_understood():
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## How to release")[2]
+    block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    parity, measure, compare, write, check = map(shlex.split, block[1].strip().splitlines())
+    python = ".venv/bin/python"
+    assert parity[:3] == [python, "-m", "pytest"]
+    assert parity[-2:] == ["--parity-report", "parity_tests/results/parity-cpu"]
+    assert measure[:3] == compare[:3] == [python, "-m", "parity_tests.benchmark"]
+    *compare, version = compare
+    measured = benchmark.parse(measure[3:])
+    compared = benchmark.parse([*compare[3:], _history.versions()[-1]])
+    assert measured.keep
+    assert measured.json == compared.results
+    assert compared.against == _history.versions()[-1]
+    assert write == [python, "-m", "parity_tests.harness.readme"]
+    *run, tag = check
+    assert run == [python, str(CHECK.relative_to(ROOT))]
+    assert version < tag.removeprefix("v")
+
+
+# The workflows ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)

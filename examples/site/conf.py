@@ -8,6 +8,7 @@ that they link to are pages, too.
 """
 
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -15,6 +16,9 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE / "extensions"), str(ROOT)]
 
 import jaxwarp  # noqa: E402  (from this checkout, which only now can be found)
+
+# Where the project is kept stands in pyproject.toml.
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
 
 project = "jaxwarp"
 author = copyright = "the jaxwarp authors"
@@ -80,6 +84,13 @@ nitpick_ignore_regex = [("py:.*", r"(?!jaxwarp).*|.*\._\w+")]
 # The pages' looks -------------------------------------------------------------
 
 html_theme = "furo"
+html_baseurl = URLS["Documentation"] + "/"
+html_theme_options = {
+    "source_repository": URLS["Source"],
+    "source_branch": "main",
+    "source_directory": "",
+    "top_of_page_buttons": ["view"],
+}
 html_math_renderer = "mathml"
 html_title = f"jaxwarp {release}"
 html_static_path = ["static"]

@@ -101,8 +101,8 @@ def versions() -> list[str]:
 
 
 def path_of(version: str) -> Path:
-    """Where a version's entry is."""
-    return FOLDER / f"{version}.json"
+    """Where a version's entry is: a release in the making, "1.2.3.dev0", has that of "1.2.3"."""
+    return FOLDER / f"{version.partition('.dev')[0]}.json"
 
 
 # The comparison ---------------------------------------------------------------
