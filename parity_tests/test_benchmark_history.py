@@ -1,6 +1,7 @@
 """What is kept of a version's benchmark, and what a comparison with it says."""
 
 import json
+import statistics
 
 import pytest
 
@@ -56,16 +57,37 @@ def test_quartiles_are_of_turns_not_of_times():
 @pytest.mark.parametrize(
     ("then", "now", "verdict"),
     [
-        (Ratio(0.9, 1.0, 1.1), Ratio(1.2, 1.3, 1.4), "slower"),
-        (Ratio(0.9, 1.0, 1.1), Ratio(1.05, 1.3, 1.4), ""),  # the middle halves overlap
-        (Ratio(1.0, 1.0, 1.0), Ratio(1.1, 1.1, 1.1), ""),  # as much as two processes may differ
-        (Ratio(0.9, 1.0, 1.1), Ratio(0.6, 0.7, 0.8), "faster"),
-        (Ratio(0.9, 1.0, 1.1), Ratio(0.6, 0.7, 0.95), ""),
+        (Ratio(0.9, 1.0, 1.1), Ratio(1.5, 1.6, 1.7), "slower"),
+        (Ratio(0.9, 1.0, 1.1), Ratio(1.05, 1.6, 1.7), ""),  # the middle halves overlap
+        (Ratio(1.0, 1.0, 1.0), Ratio(1.4, 1.4, 1.4), ""),  # as much as two processes may differ
+        (Ratio(0.9, 1.0, 1.1), Ratio(0.5, 0.6, 0.7), "faster"),
+        (Ratio(0.9, 1.0, 1.1), Ratio(0.5, 0.6, 0.95), ""),
         (Ratio(0.9, 1.0, 1.1), Ratio(0.9, 1.0, 1.1), ""),
     ],
 )
 def test_what_is_slower_and_what_is_noise(then, now, verdict):
     assert Change("g", "r", "jaxwarp", then, now).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("factor", "rows", "verdict"),
+    [(1.2, 5, "slower"), (1.2, 4, ""), (1.1, 5, ""), (1 / 1.2, 5, "faster"), (1 / 1.1, 5, "")],
+)
+def test_a_group_that_is_slower_as_a_whole(factor, rows, verdict):
+    # Every row by another factor, none of them enough by itself.
+    then = {("g", f"r{i}", "jaxwarp"): Ratio(1, 1, 1) for i in range(rows)}
+    spread = [1 + (i - (rows - 1) / 2) / 10 for i in range(rows)]
+    middle = statistics.geometric_mean(spread)
+    now = {key: Ratio(*[factor * x / middle] * 3) for key, x in zip(then, spread, strict=True)}
+    found = _history.changes(Entry("1", {}, then), Entry("2", {}, now))
+    (mean,) = _history.means(found)
+    assert mean.factor == pytest.approx(factor)
+    assert mean.verdict == verdict
+    assert {change.verdict for change in found} == {""}
+    assert _history.slower(found) == ["g: all 5 rows, jaxwarp"] * (verdict == "slower")
+    text = _history.report(Entry("1", {}, then), Entry("2", {}, now))
+    assert f"{mean.factor:.2f}" in text
+    assert text.count("| slower |") == (verdict == "slower")
 
 
 def test_the_command_keeps_and_compares(tmp_path, folder, capsys):
@@ -77,10 +99,13 @@ def test_the_command_keeps_and_compares(tmp_path, folder, capsys):
 
     same = ["--results", str(tmp_path / "then.json"), "--against", "9.8.7"]
     command.main(same)
-    assert "| r, jaxwarp     | 0.50  | 0.50 | 1.00       |  |" in capsys.readouterr().out
+    assert "| r, jaxwarp              | 0.50  | 0.50 | 1.00       |  |" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"slower than 9\.8\.7:\ng: r, jaxwarp$"):
         command.main(["--results", str(tmp_path / "now.json"), "--against", "9.8.7"])
-    assert "| r, jaxwarp     | 0.50  | 0.80 | 1.60       | slower |" in capsys.readouterr().out
+    assert (
+        "| r, jaxwarp              | 0.50  | 0.80 | 1.60       | slower |"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_report_says_what_cannot_be_compared():
