@@ -210,16 +210,16 @@ def test_the_commands_of_a_release_are_understood():
     assert parity[:3] == [python, "-m", "pytest"]
     assert parity[-2:] == ["--parity-report", "parity_tests/results/parity-cpu"]
     assert measure[:3] == compare[:3] == [python, "-m", "parity_tests.benchmark"]
-    *compare, version = compare
+    assert compare[3] == "--against"
     measured = benchmark.parse(measure[3:])
-    compared = benchmark.parse([*compare[3:], _history.versions()[-1]])
+    compared = benchmark.parse(["--against", _history.versions()[-1], *compare[5:]])
     assert measured.keep
     assert measured.json == compared.results
     assert compared.against == _history.versions()[-1]
     assert write == [python, "-m", "parity_tests.harness.readme"]
     *run, tag = check
     assert run == [python, str(CHECK.relative_to(ROOT))]
-    assert version < tag.removeprefix("v")
+    assert compare[4] < tag.removeprefix("v")
 
 
 # The workflows ------------------------------------------------------------------
