@@ -170,9 +170,9 @@ def draw(path: Path, results: Results) -> None:
     axes[-1].set_xlabel("time in units of torch's (left of the line is faster)")
     figure.suptitle(_caption(results), fontsize=8)
     # Without a date and random names, so that the same results are the same file.
-    stable = {"metadata": {"Date": None}} if path.suffix == ".svg" else {}
+    metadata = {"Date": None} if path.suffix == ".svg" else None
     with rc_context({"svg.hashsalt": "benchmark"}):
-        figure.savefig(path, dpi=100, **stable)
+        figure.savefig(path, dpi=100, metadata=metadata)
 
 
 def _panel(axis: Any, group: str, rows: list[dict[str, Any]], names: list[str]) -> None:
