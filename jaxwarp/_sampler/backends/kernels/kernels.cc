@@ -97,9 +97,9 @@ template <class T> void mask_numbers(T* numbers, const Mask<T>* mask, int count)
   for (int i = 0; i < count; ++i) numbers[i] = masked_number(numbers[i], mask[i]);
 }
 
-template <class T> bool all_finite(const T* numbers, int count) {
+template <class T> bool all_finite(const T* numbers, int64_t count) {
   int32_t odd = 0;
-  for (int i = 0; i < count; ++i) odd |= !(std::fabs(numbers[i]) <= std::numeric_limits<T>::max());
+  for (int64_t i = 0; i < count; ++i) odd |= !(std::fabs(numbers[i]) <= std::numeric_limits<T>::max());
   return odd == 0;
 }
 
@@ -114,17 +114,39 @@ void read_plane(const TileT& tile, const T* plane, Runs<TileT, T>& runs) {
 
 // Channels last: rows -----------------------------------------------------------
 
-// The pixels that a point reads or adds to, and the places of their weights: those inside.
-template <class TileT> struct Neighbours {
-  int count;
-  int64_t pixel[TileT::R * TileT::K];
-  int place[TileT::R * TileT::K];  // of the weight: r * P * K + p * K + k
+// Of calls within a point's loop compilers leave some standing, which costs more than what they do.
+#define JAXWARP_INLINED __attribute__((always_inline))
+
+// What a point reads or adds to. `each` calls f(pixel, place of its weight, n) for every n
+// neighbours that are next to each other: for all of them, row by row,
+template <class TileT> struct AllNeighbours {
+  static constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
+  const TileT& tile;
+  int point;
+
+  template <class F> JAXWARP_INLINED void each(F f) const {
+    const int64_t start = tile.start[point];
+    for (int r = 0; r < R; ++r) {
+      f(start + tile.row[r], (r * P + point) * K, std::integral_constant<int, K>());
+    }
+  }
 };
 
-// Calls f(point, its neighbours) for every point.
-template <class TileT, class F> void for_each_point(const TileT& tile, F f) {
+// or for those that are inside, wherever they are.
+template <class TileT> struct ListedNeighbours {
+  int count;
+  int64_t pixel[TileT::R * TileT::K];
+  int place[TileT::R * TileT::K];
+
+  template <class F> JAXWARP_INLINED void each(F f) const {
+    for (int t = 0; t < count; ++t) f(pixel[t], place[t], std::integral_constant<int, 1>());
+  }
+};
+
+// Calls f(point, its neighbours) for every point, where some lanes are no taps, or apart.
+template <class TileT, class F> void for_each_listed(const TileT& tile, F f) {
   constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
-  Neighbours<TileT> near;
+  ListedNeighbours<TileT> near;
   for (int p = 0, next_odd = 0; p < tile.count; ++p) {
     const bool odd = next_odd < tile.odd_count && tile.odd[next_odd] == p;
     const int32_t* odd_pixel = tile.odd_pixel[next_odd];
@@ -141,60 +163,79 @@ template <class TileT, class F> void for_each_point(const TileT& tile, F f) {
   }
 }
 
-// Calls f(first, count) for groups of four of at most `most` neighbours, then for single ones.
-template <int most, class F> inline void in_fours(int count, F f) {
-  int t = 0;
-  if constexpr (most >= 4) {
-    for (; t + 4 <= count; t += 4) f(t, std::integral_constant<int, 4>());
-  }
-  for (; t < count; ++t) f(t, std::integral_constant<int, 1>());
+// Calls f(point, its neighbours) for every point.
+template <class TileT, class F> void for_each_point(const TileT& tile, F f) {
+  if (tile.masked || tile.odd_count) return for_each_listed(tile, f);
+  for (int p = 0; p < tile.count; ++p) f(p, AllNeighbours<TileT>{tile, p});
 }
 
-// Of most pictures: a run of pixels is then few numbers, all of which a point takes at once.
-constexpr int kColours = 3;
-
-// Calls f with the number of channels: a constant if it is that of most pictures.
+// Calls f with the number of channels: a constant for those of most pictures.
 template <class F> inline void with_channels(int64_t channels, F f) {
-  if (channels == kColours) return f(std::integral_constant<int, kColours>());
+  if (channels == 3) return f(std::integral_constant<int, 3>());
   f(channels);
 }
 
-template <class TileT> bool is_simple(const TileT& tile, int64_t channels) {
-  return channels == kColours && !tile.masked && !tile.odd_count;
+// With many channels it pays to leave out what weighs nothing.
+constexpr int kManyChannels = 16;
+
+// n numbers that one instruction takes at once, or a few, wherever they are in memory.
+template <class T, int n> struct LanesOf {
+  typedef T type __attribute__((vector_size(n * sizeof(T)), aligned(alignof(T))));
+};
+template <class T> struct LanesOf<T, 1> { using type = T; };
+template <class T, int n> using Lanes = typename LanesOf<T, n>::type;
+template <class T> constexpr int kMostLanes = 64 / int(sizeof(T));
+
+template <int n, class T> inline const Lanes<T, n>& lanes(const T* from) {
+  return *reinterpret_cast<const Lanes<T, n>*>(from);
+}
+template <int n, class T> inline Lanes<T, n>& lanes(T* from) {
+  return *reinterpret_cast<Lanes<T, n>*>(from);
 }
 
-// Numbers that one instruction takes at once, or a few.
-constexpr int kLaneBytes = 64;
-template <class T> constexpr int lanes_of() { return kLaneBytes / int(sizeof(T)); }
+// Calls f(first, count) for pieces of the channels: of n each, then of n / 2, down to one.
+template <int n, class F>
+JAXWARP_INLINED inline void in_pieces(int64_t channels, F f, int64_t first = 0) {
+  for (; first + n <= channels; first += n) f(first, std::integral_constant<int, n>());
+  if constexpr (n > 1) in_pieces<n / 2>(channels, f, first);
+}
 
-// The dot products of `row` with B others.
-template <int B, class T>
-inline void dot_rows(const T* const* rows, const T* row, int64_t channels, T* dots) {
-  constexpr int L = lanes_of<T>();
-  int64_t c = 0;
-  for (int b = 0; b < B; ++b) dots[b] = 0;
-  if (channels >= L) {
-    typedef T Lanes __attribute__((vector_size(kLaneBytes)));
-    Lanes sums[B] = {}, mine, theirs;
-    for (; c + L <= channels; c += L) {
-      std::memcpy(&mine, row + c, sizeof(mine));
-      for (int b = 0; b < B; ++b) {
-        std::memcpy(&theirs, rows[b] + c, sizeof(theirs));
-        sums[b] += mine * theirs;
-      }
-    }
-    for (int b = 0; b < B; ++b) {
-      T lane[L];
-      std::memcpy(lane, &sums[b], sizeof(lane));
-      for (int half = L / 2; half; half /= 2) {
-        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-      }
-      dots[b] = lane[0];
+// The sum of what lanes hold.
+template <int n, class T> inline T add_lanes(const Lanes<T, n>& sums) {
+  T lane[n];
+  lanes<n>(lane) = sums;
+  for (int half = n / 2; half; half /= 2) {
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  }
+  return lane[0];
+}
+
+// Adds to the dot products of `row` with `count` others, one after the other in memory, what
+// whole pieces of n channels give; returns how many channels are done.
+template <int n, int count, class T>
+JAXWARP_INLINED inline int64_t dot_pieces(const T* rows, const T* row, int64_t channels, int64_t c,
+                                          T* dots) {
+  if (c + n > channels) return c;
+  Lanes<T, n> sums[count] = {};
+  for (; c + n <= channels; c += n) {
+    for (int k = 0; k < count; ++k) {
+      sums[k] += lanes<n>(rows + k * channels + c) * lanes<n>(row + c);
     }
   }
+  for (int k = 0; k < count; ++k) dots[k] += add_lanes<n, T>(sums[k]);
+  return c;
+}
+
+template <int count, class T>
+JAXWARP_INLINED inline void dot_rows(const T* rows, const T* row, int64_t channels, T* dots) {
+  constexpr int most = kMostLanes<T>;
+  T dot[count] = {};
+  int64_t c = dot_pieces<most, count>(rows, row, channels, 0, dot);
+  c = dot_pieces<most / 4, count>(rows, row, channels, c, dot);
   for (; c < channels; ++c) {
-    for (int b = 0; b < B; ++b) dots[b] += rows[b][c] * row[c];
+    for (int k = 0; k < count; ++k) dot[k] += rows[k * channels + c] * row[c];
   }
+  for (int k = 0; k < count; ++k) dots[k] = dot[k];
 }
 
 // The operations ----------------------------------------------------------------
@@ -213,10 +254,9 @@ template <class T, Mode mode, int N> struct Sample {
     }
     builder.weigh(image, first, tile);
     if (call.channels_last) {
-      // With many channels it pays to leave out what weighs nothing.
-      if (tile.shifted && pixels.channels != kColours) builder.mask(tile);
+      if (tile.shifted && call.channels >= kManyChannels) builder.mask(tile);
       rows(tile, pixels, out);
-      if (tile.shifted && !all_finite(out.first, tile.count * kColours)) {
+      if (tile.shifted && !all_finite(out.first, tile.count * call.channels)) {
         builder.mask(tile);
         rows(tile, pixels, out);
       }
@@ -262,48 +302,40 @@ template <class T, Mode mode, int N> struct Sample {
   }
 
   static void rows(const TileT& tile, const Numbers<const T>& pixels, const Numbers<T>& out) {
-    if (is_simple(tile, pixels.channels)) return colours(tile, pixels, out);
     with_channels(pixels.channels, [&](auto channels) {
-      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
-        T* __restrict to = out.row(p);
-        for (int c = 0; c < channels; ++c) to[c] = 0;
-        in_fours<R * K>(near.count, [&](int t, auto some) {
-          add_rows(tile, pixels, near, t, some, channels, to);
-        });
+      for_each_point(tile, [&](int p, const auto& near) JAXWARP_INLINED {
+        weigh_pixels(near, &tile.weight[0][0], pixels.first, channels, out.row(p));
       });
     });
   }
 
-  static void colours(const TileT& tile, const Numbers<const T>& pixels, const Numbers<T>& out) {
-    constexpr int C = kColours;
-    for (int p = 0; p < tile.count; ++p) {
-      T sums[K * C] = {};
-      for (int r = 0; r < R; ++r) {
-        const T* from = pixels.row(tile.start[p] + tile.row[r]);
-        const T* weight = &tile.weight[r][p * K];
-        for (int i = 0; i < K * C; ++i) sums[i] += weight[i / C] * from[i];
-      }
-      for (int c = 0; c < C; ++c) {
-        T sum = sums[c];
-        for (int k = 1; k < K; ++k) sum += sums[k * C + c];
-        out.row(p)[c] = sum;
-      }
-    }
+  template <class Near>
+  JAXWARP_INLINED static void weigh_pixels(const Near& near, const T* weights, const T* pixels,
+                                           int64_t channels, T* out) {
+    in_pieces<kMostLanes<T>>(channels, [&](int64_t first, auto lanes_at_once) JAXWARP_INLINED {
+      constexpr int L = lanes_at_once;
+      Lanes<T, L> sum = {};
+      near.each([&](int64_t pixel, int place, auto n) JAXWARP_INLINED {
+        const T* from = pixels + pixel * channels + first;
+        for (int k = 0; k < n; ++k) sum += weights[place + k] * lanes<L>(from + k * channels);
+      });
+      lanes<L>(out + first) = sum;
+    });
   }
 
-  template <int B, class Channels>
-  static void add_rows(const TileT& tile, const Numbers<const T>& pixels,
-                       const Neighbours<TileT>& near, int t, std::integral_constant<int, B>,
-                       Channels channels, T* __restrict to) {
-    const T* weights = &tile.weight[0][0];
-    const T* from[B];
-    T weight[B];
-    for (int b = 0; b < B; ++b) from[b] = pixels.first + near.pixel[t + b] * channels;
-    for (int b = 0; b < B; ++b) weight[b] = weights[near.place[t + b]];
-    for (int64_t c = 0; c < channels; ++c) {
-      T sum = to[c];
-      for (int b = 0; b < B; ++b) sum += weight[b] * from[b][c];
-      to[c] = sum;
+  // With so few channels, all numbers of neighbouring pixels are taken at once.
+  template <class Near, int C>
+  JAXWARP_INLINED static void weigh_pixels(const Near& near, const T* weights, const T* pixels,
+                                           std::integral_constant<int, C>, T* out) {
+    T sums[K * C] = {};
+    near.each([&](int64_t pixel, int place, auto n) JAXWARP_INLINED {
+      const T* from = pixels + pixel * C;
+      for (int i = 0; i < n * C; ++i) sums[i] += weights[place + i / C] * from[i];
+    });
+    for (int c = 0; c < C; ++c) {
+      T sum = sums[c];
+      for (int k = 1; k < K; ++k) sum += sums[k * C + c];
+      out[c] = sum;
     }
   }
 };
@@ -318,10 +350,12 @@ template <class T, Mode mode, int N> struct Splat {
     const auto values = points_of<const T>(call, call.values, image, first);
     const auto out = image_of<T>(call, sums, 0);
     // A scale may be anything, so that even what weighs nothing may not be added.
-    const bool many = call.channels_last && values.channels != kColours;
+    const bool many = call.channels_last && call.channels >= kManyChannels;
     if (tile.shifted && (many || tile.odd_count || call.scale)) builder.mask(tile);
     if (call.channels_last) {
-      if (tile.shifted && !all_finite(values.first, tile.count * kColours)) builder.mask(tile);
+      if (tile.shifted && !all_finite(values.first, tile.count * call.channels)) {
+        builder.mask(tile);
+      }
       return rows(tile, values, out);
     }
     for (int64_t c = 0; c < values.channels; ++c) {
@@ -333,10 +367,10 @@ template <class T, Mode mode, int N> struct Splat {
   static void plane(const TileT& tile, const T* values, T* out) {
     if (tile.odd_count) {
       const T* weights = &tile.weight[0][0];
-      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
-        for (int t = 0; t < near.count; ++t) {
-          out[near.pixel[t]] += weights[near.place[t]] * values[p];
-        }
+      for_each_listed(tile, [&](int p, const auto& near) {
+        near.each([&](int64_t pixel, int place, auto) {
+          out[pixel] += weights[place] * values[p];
+        });
       });
     } else if (rows_collide(tile)) {
       for (int r = 0; r < R; ++r) runs<1>(tile, r, values, out);
@@ -378,30 +412,25 @@ template <class T, Mode mode, int N> struct Splat {
   }
 
   static void rows(const TileT& tile, const Numbers<const T>& values, const Numbers<T>& out) {
-    if (is_simple(tile, values.channels)) return colours(tile, values, out);
     const T* weights = &tile.weight[0][0];
     with_channels(values.channels, [&](auto channels) {
-      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
-        const T* __restrict from = values.first + p * int64_t(channels);
-        for (int t = 0; t < near.count; ++t) {
-          const T weight = weights[near.place[t]];
-          T* __restrict to = out.first + near.pixel[t] * channels;
-          for (int64_t c = 0; c < channels; ++c) to[c] += weight * from[c];
-        }
+      for_each_point(tile, [&](int p, const auto& near) JAXWARP_INLINED {
+        add_to_pixels(near, weights, values.row(p), channels, out.first);
       });
     });
   }
 
-  static void colours(const TileT& tile, const Numbers<const T>& values, const Numbers<T>& out) {
-    constexpr int C = kColours;
-    for (int p = 0; p < tile.count; ++p) {
-      const T* from = values.row(p);
-      for (int r = 0; r < R; ++r) {
-        T* to = out.row(tile.start[p] + tile.row[r]);
-        const T* weight = &tile.weight[r][p * K];
-        for (int i = 0; i < K * C; ++i) to[i] += weight[i / C] * from[i % C];
-      }
-    }
+  template <class Near>
+  JAXWARP_INLINED static void add_to_pixels(const Near& near, const T* weights, const T* values,
+                                            int64_t channels, T* out) {
+    in_pieces<kMostLanes<T>>(channels, [&](int64_t first, auto lanes_at_once) JAXWARP_INLINED {
+      constexpr int L = lanes_at_once;
+      const Lanes<T, L> value = lanes<L>(values + first);
+      near.each([&](int64_t pixel, int place, auto n) JAXWARP_INLINED {
+        T* to = out + pixel * channels + first;
+        for (int k = 0; k < n; ++k) lanes<L>(to + k * channels) += weights[place + k] * value;
+      });
+    });
   }
 };
 
@@ -415,7 +444,7 @@ template <class T, Mode mode, int N> struct Correlate {
     const auto pixels = image_of<const T>(call, call.image, image);
     const auto values = points_of<const T>(call, call.values, image, first);
     Dots dots;
-    const bool many = call.channels_last && pixels.channels != kColours;
+    const bool many = call.channels_last && call.channels >= kManyChannels;
     if (tile.shifted && many) builder.mask(tile);
     dot(call, tile, pixels, values, dots);
     if (tile.shifted && !finite(tile, dots)) {
@@ -429,7 +458,6 @@ template <class T, Mode mode, int N> struct Correlate {
   static void dot(const Call& call, const TileT& tile, const Numbers<const T>& pixels,
                   const Numbers<const T>& values, Dots& dots) {
     if (!call.channels_last && call.channels > 0) return dot_planes(tile, pixels, values, dots);
-    if (is_simple(tile, pixels.channels)) return dot_colours(tile, pixels, values, dots);
     for (int r = 0; r < R; ++r) std::fill_n(dots[r], tile.count * K, T(0));
     dot_pixels(tile, pixels, values, &dots[0][0]);
   }
@@ -467,33 +495,13 @@ template <class T, Mode mode, int N> struct Correlate {
     }
   }
 
-  static void dot_colours(const TileT& tile, const Numbers<const T>& pixels,
-                          const Numbers<const T>& values, Dots& dots) {
-    for (int p = 0; p < tile.count; ++p) {
-      const T* value = values.row(p);
-      for (int r = 0; r < R; ++r) {
-        const T* from = pixels.row(tile.start[p] + tile.row[r]);
-        for (int k = 0; k < K; ++k, from += kColours) {
-          T dot = from[0] * value[0];
-          for (int c = 1; c < kColours; ++c) dot += from[c] * value[c];
-          dots[r][p * K + k] = dot;
-        }
-      }
-    }
-  }
-
   static void dot_pixels(const TileT& tile, const Numbers<const T>& pixels,
                          const Numbers<const T>& values, T* dots) {
     with_channels(pixels.channels, [&](auto channels) {
-      for_each_point(tile, [&](int p, const Neighbours<TileT>& near) {
-        const T* row = values.first + p * int64_t(channels);
-        in_fours<R * K>(near.count, [&](int t, auto some) {
-          constexpr int B = decltype(some)::value;
-          const T* from[B];
-          T dot[B];
-          for (int b = 0; b < B; ++b) from[b] = pixels.first + near.pixel[t + b] * channels;
-          dot_rows<B>(from, row, channels, dot);
-          for (int b = 0; b < B; ++b) dots[near.place[t + b]] = dot[b];
+      for_each_point(tile, [&](int p, const auto& near) JAXWARP_INLINED {
+        near.each([&](int64_t pixel, int place, auto n) JAXWARP_INLINED {
+          const T* rows = pixels.first + pixel * channels;
+          dot_rows<n>(rows, values.row(p), channels, dots + place);
         });
       });
     });
