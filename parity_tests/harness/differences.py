@@ -23,24 +23,36 @@ def check_derivatives(
     Forward ones are compared with differences of what is derived, along a random direction in all
     operands; reverse ones are its adjoint, which rounding alone may disturb. What is derived at
     second order is the value with both first derivatives, as a function of the operands, their
-    tangents and the result's cotangent.
+    tangents and the result's cotangent. The values that come with derivatives are compared, too.
     """
     random = np.random.default_rng(0)
-    at = tuple(jnp.asarray(x) for x in operands)
-    for _ in range(order - 1):
-        f, at = both_ways(f), (at, *_directions(random, f, at))
-    tangents, cotangents = _directions(random, f, at)
-    program = jax.jit(both_ways(f))
+    functions, at = [f], tuple(jnp.asarray(x) for x in operands)
+    for _ in range(order):
+        at = (at, *_directions(random, functions[-1], at))
+        functions.append(both_ways(functions[-1]))
+    derived = functions.pop()
+
+    @jax.jit
+    def program(*at):
+        result, values = derived(*at), []
+        for g in reversed(functions):
+            values.append(_values(g, *at[:2]))
+            at = at[0]
+        return result, values
 
     def value(step: float) -> PyTree[jax.Array]:
-        moved = jax.tree.map(lambda x, u: x + step * u, at, tangents)
-        return program(moved, tangents, cotangents)[0]
+        base, tangents, cotangents = at
+        moved = jax.tree.map(lambda x, u: x + step * u, base, tangents)
+        return program(moved, tangents, cotangents)[0][0]
 
-    _, forward, reverse = program(at, tangents, cotangents)
+    (_, forward, reverse), values = program(*at)
+    for plain, pushed, pulled in values:
+        _same(pushed, plain, tolerance)
+        _same(pulled, plain, tolerance)
     higher, lower = value(STEP), value(-STEP)
     differences = jax.tree.map(lambda x, y: (x - y) / (2 * STEP), higher, lower)
     _same(forward, differences, tolerance)
-    _same_inner_product(cotangents, forward, reverse, tangents)
+    _same_inner_product(at[2], forward, reverse, at[1])
 
 
 def both_ways(f: Callable[..., PyTree[jax.Array]]) -> Callable[..., tuple[Any, Any, Any]]:
@@ -51,6 +63,11 @@ def both_ways(f: Callable[..., PyTree[jax.Array]]) -> Callable[..., tuple[Any, A
         return value, jax.jvp(f, operands, tangents)[1], pull(cotangents)
 
     return derived
+
+
+def _values(f: Callable[..., Any], operands: PyTree, tangents: PyTree) -> tuple[Any, Any, Any]:
+    """Return f's value as it is, beside J u, and beside c J."""
+    return f(*operands), jax.jvp(f, operands, tangents)[0], jax.vjp(f, *operands)[0]
 
 
 def _directions(random: np.random.Generator, f: Callable[..., Any], operands: PyTree) -> Any:
