@@ -163,9 +163,9 @@ def test_chunks_leave_no_trace(count: int, monkeypatch: pytest.MonkeyPatch) -> N
     def moved(spline, points):
         return jnp.sum(evaluate.everywhere(evaluate.move, spline, points) ** 2)
 
-    plain = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
+    plain = jax.jit(jax.value_and_grad(moved, argnums=(0, 1)))(spline, points)
     monkeypatch.setattr(evaluate, "_VALUES_AT_ONCE", 128 * 8)
-    cut = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
+    cut = jax.jit(jax.value_and_grad(moved, argnums=(0, 1)))(spline, points)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(cut), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1, np.abs(b).max()))
 
