@@ -26,7 +26,8 @@ def check_derivatives(
     tangents and the result's cotangent. The values that come with derivatives are compared, too.
     """
     random = np.random.default_rng(0)
-    functions, at = [f], tuple(jnp.asarray(x) for x in operands)
+    functions: list[Callable[..., Any]] = [f]
+    at: Any = tuple(jnp.asarray(x) for x in operands)
     for _ in range(order):
         at = (at, *_directions(random, functions[-1], at))
         functions.append(both_ways(functions[-1]))
