@@ -26,7 +26,8 @@ def pytest_parity_facts() -> dict[str, str]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests of a case follow each other: they share one compiled program."""
-    sharing = [item for item in items if item.path.stem in ("test_values", "test_gradients")]
+    files = ("test_values", "test_gradients", "test_transforms", "test_theorems")
+    sharing = [item for item in items if item.path.stem in files]
     others = [item for item in items if item not in set(sharing)]
     items[:] = sorted(sharing, key=lambda item: item.name.partition("[")[2]) + others
 

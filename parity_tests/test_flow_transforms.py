@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from jax.test_util import check_grads
 
 import jaxwarp
+from parity_tests.harness.differences import check_derivatives
 from parity_tests.test_residuals import kept
 
 SIZES = {1: (9,), 2: (6, 8), 3: (4, 3, 5)}
@@ -40,12 +40,12 @@ def operands(name, spatial=SIZES[2], batch=2, dtype=jnp.float64):
 @pytest.mark.parametrize("axes", SIZES)
 def test_derivatives_are_those_of_the_values(name, axes):
     """Forward and reverse, against differences of the values."""
-    check_grads(FUNCTIONS[name], operands(name, SIZES[axes]), order=1, atol=1e-6, rtol=1e-6)
+    check_derivatives(FUNCTIONS[name], operands(name, SIZES[axes]), order=1, tolerance=1e-6)
 
 
 @of_each
 def test_second_derivatives_are_those_of_the_first(name):
-    check_grads(FUNCTIONS[name], operands(name, (5,), 1), order=2, atol=1e-6, rtol=1e-6)
+    check_derivatives(FUNCTIONS[name], operands(name, (5,), 1), order=2, tolerance=1e-6)
 
 
 @of_each_iteration

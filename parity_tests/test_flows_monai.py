@@ -10,18 +10,18 @@ import torch
 
 import jaxwarp
 
-blocks = pytest.importorskip("monai.networks.blocks")
-
 SIZES = {2: (7, 9), 3: (5, 6, 7)}
 in_both_dimensions = pytest.mark.parametrize("axes", SIZES)
 # MONAI reflects about the outer pixels' centres, flows here about their outer edges.
 with_common_padding = pytest.mark.parametrize("padding_mode", ["zeros", "border"])
 
 
-def layer(make, **options):
+def layer(name, **options):
+    """Make a layer of MONAI, which is imported here: collecting would wait for it everywhere."""
+    blocks = pytest.importorskip("monai.networks.blocks")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "monai.networks.blocks.Warp: Using PyTorch")
-        return make(**options)
+        return getattr(blocks, name)(**options)
 
 
 def to_monai(flow):
@@ -57,7 +57,7 @@ def test_dvf2ddf(axes, padding_mode, steps):
     def ours(velocity):
         return jaxwarp.integrate_velocity(velocity, steps=steps, padding_mode=padding_mode)
 
-    theirs = layer(blocks.DVF2DDF, num_steps=steps, padding_mode=padding_mode)
+    theirs = layer("DVF2DDF", num_steps=steps, padding_mode=padding_mode)
     velocity, cotangent = operands(axes, axes, axes)
     check(ours, theirs, [velocity], cotangent)
 
@@ -68,7 +68,7 @@ def test_warp_composes_flows(axes, padding_mode):
     def ours(outer, inner):
         return jaxwarp.compose_flow(outer, inner, padding_mode=padding_mode)
 
-    warp = layer(blocks.Warp, padding_mode=padding_mode)
+    warp = layer("Warp", padding_mode=padding_mode)
     *flows, cotangent = operands(axes, axes, axes, axes)
     check(ours, lambda outer, inner: inner + warp(outer, inner), flows, cotangent)
 
@@ -83,6 +83,6 @@ def test_warp_warps_volumes(axes, padding_mode):
         options = {"padding_mode": padding_mode, "align_corners": True, "channel_axis": -1}
         return jaxwarp.grid_sample(image, grid, **options)
 
-    warp = layer(blocks.Warp, padding_mode=padding_mode)
+    warp = layer("Warp", padding_mode=padding_mode)
     image, flow, cotangent = operands(axes, 4, axes, 4)
     check(ours, warp, [image, flow], cotangent)

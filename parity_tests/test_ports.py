@@ -1,5 +1,6 @@
 """Ports made with nothing but `jaxwarp.testing`: they agree with torch, whatever the weights."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,10 +109,15 @@ CAUSAL = ~np.tri(5, dtype=bool)
 
 
 class Ported:
-    """Two modules, inputs of a seed, and how one became the other."""
+    """How to make two modules, inputs of a seed, and how one module became the other."""
 
-    def __init__(self, ours, theirs, inputs, **options):
-        self.ours, self.theirs, self.inputs, self.options = ours, theirs, inputs, options
+    def __init__(self, make, theirs, inputs, **options):
+        self.make, self.theirs, self.inputs, self.options = make, theirs, inputs, options
+
+    @cached_property
+    def ours(self) -> nnx.Module:
+        """Made for the first test that asks: its initialisers take seconds to compile."""
+        return self.make()
 
     def compare(self, seed: int, **more) -> Report:
         torch.manual_seed(seed)
@@ -130,25 +136,25 @@ def tutorial_stn():
 IMAGES = {"in_layouts": "NCHW->NHWC", "out_layouts": "NCHW->NHWC"}
 PORTS = {
     "residual block": Ported(
-        Block(3, 4, 2, rngs=rngs()),
+        lambda: Block(3, 4, 2, rngs=rngs()),
         lambda: TorchBlock(3, 4, 2),
         lambda rng: (rng.normal(size=(2, 3, 6, 6)),),
         **IMAGES,
     ),
     "transformer's layer": Ported(
-        EncoderLayer(8, 2, 16, rngs=rngs()),
+        lambda: EncoderLayer(8, 2, 16, rngs=rngs()),
         lambda: torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
         lambda rng: (rng.normal(size=(2, 5, 8)), CAUSAL),
     ),
     "spatial transformer": Ported(
-        flax_models.TutorialSTN(rngs=rngs()),
+        lambda: flax_models.TutorialSTN(rngs=rngs()),
         tutorial_stn,
         lambda rng: (rng.normal(size=(2, 1, 28, 28)),),
         in_layouts="NCHW->NHWC",
         **flax_models.TUTORIAL_NAMES,
     ),
     "U-Net": Ported(
-        flax_models.SmallUNet(rngs=rngs()),
+        lambda: flax_models.SmallUNet(rngs=rngs()),
         torch_models.SmallUNet,
         lambda rng: (rng.normal(size=(2, 2, 8, 8)), np.array([0, 2])),
         in_layouts=("NCHW->NHWC", None),

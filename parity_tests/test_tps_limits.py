@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,12 @@ def test_degenerate_points_raise_where_concrete(how: str, n: int, dtype: str) ->
             call()
 
 
+@partial(jax.jit, static_argnames="size")
+def grid_and_gradients(target, source, size):
+    grid, pull_back = jax.vjp(lambda t, s: jaxwarp.tps_grid(t, s, size), target, source)
+    return grid, pull_back(jnp.ones_like(grid))
+
+
 @pytest.mark.parametrize("how", REASONS)
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -65,15 +72,9 @@ def test_degenerate_points_are_nan_under_a_trace(how: str, n: int, dtype: str) -
     target = np.concatenate([good, spoiled(how, n, dtype), good])
     source = np.concatenate([bent(good)] * 3).astype(dtype)
     size = (3, 1, *(4, 3, 2)[:n])
-
-    @jax.jit
-    def run(target, source):
-        grid, pull_back = jax.vjp(lambda t, s: jaxwarp.tps_grid(t, s, size), target, source)
-        return grid, pull_back(jnp.ones_like(grid))
-
-    grid, gradients = run(target, source)
+    grid, gradients = grid_and_gradients(target, source, size)
     assert np.isnan(grid[1]).all()
-    expected, expected_gradients = run(good.repeat(3, 0), source)
+    expected, expected_gradients = grid_and_gradients(good.repeat(3, 0), source, size)
     for i in (0, 2):
         np.testing.assert_array_equal(grid[i], expected[i])
         for ours, theirs in zip(gradients, expected_gradients, strict=True):
@@ -162,9 +163,9 @@ def test_chunks_leave_no_trace(count: int, monkeypatch: pytest.MonkeyPatch) -> N
     def moved(spline, points):
         return jnp.sum(evaluate.everywhere(evaluate.move, spline, points) ** 2)
 
-    plain = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
+    plain = jax.jit(jax.value_and_grad(moved, argnums=(0, 1)))(spline, points)
     monkeypatch.setattr(evaluate, "_VALUES_AT_ONCE", 128 * 8)
-    cut = jax.value_and_grad(moved, argnums=(0, 1))(spline, points)
+    cut = jax.jit(jax.value_and_grad(moved, argnums=(0, 1)))(spline, points)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(cut), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-11 * max(1, np.abs(b).max()))
 

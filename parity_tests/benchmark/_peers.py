@@ -21,7 +21,7 @@ Sampler = Callable[[jax.Array, jax.Array], jax.Array]
 
 def samplers() -> dict[str, Sampler]:
     """Return the installed peers as functions of images (N, C, *spatial) and a grid."""
-    found: dict[str, Sampler] = {"jax.scipy map_coordinates": _each_channel(_jax_scipy)}
+    found: dict[str, Sampler] = {"jax.scipy map_coordinates": jax_scipy()}
     if installed("dm_pix"):
         dm_pix = importlib.import_module("dm_pix")
         found["dm_pix"] = _each_channel(dm_pix.flat_nd_linear_interpolate_constant)
@@ -33,7 +33,12 @@ def samplers() -> dict[str, Sampler]:
     return found
 
 
-def _jax_scipy(image: jax.Array, positions: jax.Array) -> jax.Array:
+def jax_scipy() -> Sampler:
+    """Return JAX's own, without a look at the others: keras takes seconds to import."""
+    return _each_channel(_map_coordinates)
+
+
+def _map_coordinates(image: jax.Array, positions: jax.Array) -> jax.Array:
     return map_coordinates(image, list(positions), order=1, mode="constant")
 
 

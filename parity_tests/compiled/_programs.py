@@ -65,7 +65,7 @@ def _samplers(case: Case, direction: str) -> Iterator[Program]:
         f = partial(_sample, options=options, channel_axis=axis)
         yield _sampler(case, direction, contender, f, axis)
     if (case.mode, case.padding) == ("bilinear", "zeros"):
-        f = _peers.samplers()["jax.scipy map_coordinates"]
+        f = _peers.jax_scipy()
         yield _sampler(case, direction, "map_coordinates", f, 1)
 
 

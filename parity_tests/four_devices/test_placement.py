@@ -33,11 +33,11 @@ def place(mesh, arrays, *specs):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("channel_axis", [1, -1])
 def test_images_over_all_devices(mesh, form, channel_axis):
-    both = with_gradients(sampler("bilinear", channel_axis))
+    both = jax.jit(with_gradients(sampler("bilinear", channel_axis)))
     operands = arrays(4, 3, (24, 20), channel_axis=channel_axis)
     with forced(form):
         placed = place(mesh, operands, *[P(("images", "rows"))] * 3)
-        compiled = jax.jit(both).lower(*placed).compile()
+        compiled = both.lower(*placed).compile()
         assert collectives(compiled) == []
         assert_same(compiled(*placed), both(*operands))
 
@@ -45,23 +45,23 @@ def test_images_over_all_devices(mesh, form, channel_axis):
 @pytest.mark.parametrize("form", FORMS)
 def test_one_sum_for_an_image_that_all_devices_share(mesh, form):
     """Not one for each neighbour."""
-    both = with_gradients(sampler("bicubic"))
+    both = jax.jit(with_gradients(sampler("bicubic")))
     operands = arrays(1, 3, (24, 20), (32, 20))
     rows = P(None, None, ("images", "rows")), P(None, ("images", "rows"))
     with forced(form):
         placed = place(mesh, operands, P(), rows[1], rows[0])
-        compiled = jax.jit(both).lower(*placed).compile()
+        compiled = both.lower(*placed).compile()
         assert collectives(compiled) == ["all-reduce"]
         assert_same(compiled(*placed), both(*operands))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_images_over_one_axis_and_rows_over_another(mesh, form):
-    both = with_gradients(sampler("bilinear", padding_mode="reflection"))
+    both = jax.jit(with_gradients(sampler("bilinear", padding_mode="reflection")))
     operands = arrays(4, 2, (12, 14), (8, 10))
     with forced(form):
         placed = place(mesh, operands, P("images"), P("images", "rows"), P("images", None, "rows"))
-        compiled = jax.jit(both).lower(*placed).compile()
+        compiled = both.lower(*placed).compile()
         assert collectives(compiled) == ["all-reduce"]
         assert_same(compiled(*placed), both(*operands))
 

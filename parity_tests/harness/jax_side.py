@@ -79,8 +79,9 @@ def run(
     return jax.tree.map(np.asarray, program(*arguments))
 
 
-# Tests that share a program follow each other, with those of another lens in between.
-@lru_cache(maxsize=2)
+# Tests that share a program follow each other, with other lenses in between; in test_properties
+# each of the 18 ways of sampling comes up again and again. More would take too much memory.
+@lru_cache(maxsize=24)
 def _program(lens, key, size, layout):
     """Compile once for all that share it; what shapes and dtypes say is left to jit's cache."""
     op, mode, padding, align_corners = key
