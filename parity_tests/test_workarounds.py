@@ -20,6 +20,7 @@ import jaxwarp
 from jaxwarp._objects import windows
 from jaxwarp._spline import kernel
 from jaxwarp._workarounds.division import LEVELS
+from parity_tests.harness.control_points import lattice, scattered, shaken
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,19 +67,20 @@ def test_fusion(monkeypatch: pytest.MonkeyPatch) -> None:
     assert copies_of_the_image(72) > copies  # of another size: nothing was compiled before
 
 
-def test_kernels_vanish_without_their_guard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not a file, but a factor of each spline kernel: see `kernel.kernel`."""
-    formulas = kernel._OF_SQUARED_DISTANCE | {1: lambda s, safe, xp: safe * xp.sqrt(safe)}
-    monkeypatch.setattr(kernel, "_OF_SQUARED_DISTANCE", formulas)
-    target = jnp.asarray([[[-0.9], [0.1], [1.0]], [[-1.0], [-0.1], [0.8]]])
+def test_a_point_is_apart_from_itself_without_room_for_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not a file, but a distance that counts as none: see `kernel.kernel`."""
+    monkeypatch.setattr(kernel, "_ROUNDING", 0)
+    target = shaken(0.9 * lattice(3, 3), 0.02)[None, 2:]  # so many that nothing was compiled before
+    source, step = shaken(target), scattered(target.shape[1], 3)[None]
 
-    def systems(target):
-        center, scale = jax.lax.stop_gradient(jax.vmap(kernel.frame)(target))
-        knots = (target - center[:, None]) / scale[:, None, None]
-        return jax.vmap(kernel.system)(knots, jnp.zeros(2))
+    def energy(target):
+        return jnp.sum(jaxwarp.bending_energy(jaxwarp.tps_fit(target, source)))
 
-    differentiated = jax.vjp(jax.jit(systems), target)[0]
-    assert jnp.abs(differentiated - systems(target)).max() > 0.5
+    forward = jax.jit(lambda x, step: jax.jvp(energy, (x,), (step,))[1])(target, step)
+    reverse = jax.jit(jax.grad(energy))(target)
+    assert abs(jnp.vdot(reverse, step) - forward) > 0.01 * abs(forward)
 
 
 SEVERAL_BATCHES = """

@@ -17,12 +17,15 @@ import numpy as np
 
 _A = TypeVar("_A", jax.Array, np.ndarray)
 
-# Given s twice, the second time with 1 in place of 0.
+# Given s twice, the second time with 1 in place of (nearly) 0.
 _OF_SQUARED_DISTANCE = {
     1: lambda s, safe, xp: s * xp.sqrt(safe),
     2: lambda s, safe, xp: 0.5 * s * xp.log(safe),
     3: lambda s, safe, xp: -s / xp.sqrt(safe),
 }
+
+# How far apart two roundings of one point may be in the frame, in units of eps; with room.
+_ROUNDING = 8
 
 # Energy per unit of trace(w^T K w): the inverse of the Green's function's constant.
 ENERGY_FACTOR = {1: 12.0, 2: 8.0 * jnp.pi, 3: 8.0 * jnp.pi}
@@ -35,14 +38,18 @@ def kernel(points: _A, knots: _A, xp: ModuleType = jnp) -> _A:
     faster and cancels away from the origin. Each axis is taken out first: the loop then reads
     contiguous memory, and XLA vectorises it (on a CPU eight times as fast).
 
-    The *double* where makes every derivative at ``s = 0`` exactly 0; a single one would be
-    right in value, with the derivative 0 * inf = NaN. And each kernel has a factor s that is
-    0 there: XLA for CPUs (jaxlib 0.10) was seen to leave out the outer where in the program
-    of a gradient, whose matrix then had U(1) on its diagonal.
+    Points and knots are in the spline's frame, where knots reach from -1 to 1. Nearer to each
+    other than rounding can tell they are taken for one: XLA may compute a difference anew
+    wherever it is read, one time with a fused multiply-add, so that a knot's distance to itself
+    is 1e-16 in one place and 0 in another. In 3-D the derivative would then be a vector of length
+    1 in no direction in particular (jaxlib 0.10, CPU: a compiled gradient was off by a quarter).
+
+    The *double* where makes every derivative there exactly 0; a single one would be right in
+    value, with the derivative 0 * inf = NaN.
     """
     of_squared_distance = _OF_SQUARED_DISTANCE[knots.shape[-1]]
     s = squared_distance(points, knots)
-    apart = s > 0
+    apart = s > (_ROUNDING * jnp.finfo(s.dtype).eps) ** 2
     return xp.where(apart, of_squared_distance(s, xp.where(apart, s, 1), xp), 0)
 
 
