@@ -25,7 +25,7 @@ import pytest
 import jaxwarp
 from jaxwarp._layout import Layout
 from jaxwarp._sampler import Rule, SampleSpec
-from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable, tpu
+from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable
 from jaxwarp._sampler.interpolation import KERNELS
 
 OPERATIONS = ("sample", "splat", "correlate")
@@ -234,27 +234,6 @@ def test_few_channels_and_many(op, batch, channels):
     for call in calls:
         assert {name: form.supports(*call) for name, form in BACKENDS.items()} == fits
     compare(*calls)
-
-
-@pytest.mark.parametrize(("turn", "turns"), [(1, 6), (700, 3), (2**14, 1)])
-@pytest.mark.parametrize("op", OPERATIONS)
-def test_images_take_turns_on_a_tpu(op, turn, turns, monkeypatch):
-    """One at a time, or as many small ones as one turn of the loop is worth; on devices, too."""
-    monkeypatch.setattr(tpu, "_TURN", turn)
-    case = Case(op, "bilinear", 2, ("wrap", "border"), False, channels=2)
-    given = {name: jnp.concatenate([x, x[::-1]]) for name, x in operands(case).items()}
-
-    @partial(jax.jit, compiler_options=QUICKLY)
-    def program(given):
-        results = {"portable": getattr(portable, op)(given, case.spec)}
-        results["one device"] = getattr(tpu, op)(given, case.spec)
-        for devices in (4, 6):
-            results[f"{devices} devices"] = tpu.spread(op, given, case.spec, devices)
-        return results
-
-    assert_same(op, case.spec, given, program(given))
-    jaxpr = jax.make_jaxpr(lambda given: getattr(tpu, op)(given, case.spec))(given)
-    assert f"length={turns}\n" in str(jaxpr)
 
 
 def test_few_calls_are_left_to_the_portable_backend():

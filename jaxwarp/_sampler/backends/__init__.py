@@ -96,13 +96,13 @@ def _lower(
     exported = ctx.module_context.lowering_parameters.for_export
     devices = None if exported else devices_sharing(ctx)
     alone, cut = devices == 1, not exported and placement.can_be_cut(ctx, platform)
-    spread = platform == "tpu" and devices is not None and not alone
+    spread = devices if platform == "tpu" and devices and not alone else 0
     backend = _choose(platform if alone or cut or spread else None, op, avals, spec)
 
     def compute(*args: jax.Array) -> jax.Array:
         operands = dict(zip(names, args, strict=True))
         if spread and backend is tpu:
-            return tpu.spread(op, operands, spec, devices)
+            return tpu.spread(op, operands, spec, spread)
         return getattr(backend, op)(operands, spec)
 
     if cut and not alone and backend is not portable:

@@ -8,7 +8,6 @@ small images some are taken at a time: their blocks are the rows of one table.
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -112,8 +111,8 @@ def _compute(op: str, operands: _Operands, spec: SampleSpec, spread: bool = Fals
     images = 1 if spread else _images_at_a_time(batch, op, operands, spec)
     table = _Table(cut, images, _blocks(cut, spec), spread)
     first = spec._replace(layout=Layout(channels_last=False))
-    some = partial(_OPERATIONS[op], spec=first, table=table)
-    found = lax.map(some, _lined_up(operands, spec, table))
+    lined_up = _lined_up(operands, spec, table)
+    found = lax.map(lambda some: _OPERATIONS[op](some, first, table), lined_up)
     return _arranged(op, found, operands, spec, images)
 
 
