@@ -5,6 +5,7 @@ Under a mesh with explicit axes an array's type says how it is sharded. Where th
 no mesh nothing here does anything.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,11 +55,18 @@ def zeros(shape: Sequence[int], like: jax.Array) -> jax.Array:
     return vary_alike([jnp.zeros(shape, like.dtype), like])[0]
 
 
-def runs_by_itself(ctx: mlir.LoweringRuleContext) -> bool:
-    """Tell whether what is lowered runs on one device, or is one device's part already."""
+def devices_sharing(ctx: mlir.LoweringRuleContext) -> int | None:
+    """Count the devices over which the compiler may spread what is lowered; None if not known."""
     context = ctx.module_context.axis_context
     devices = getattr(context, "num_devices", None)
     if devices is not None:
-        return devices == 1
+        return devices
     mesh, manual = getattr(context, "mesh", None), getattr(context, "manual_axes", None)
-    return mesh is not None and manual == frozenset(mesh.axis_names)
+    if mesh is None or manual is None:
+        return None
+    return math.prod(size for name, size in mesh.shape.items() if name not in manual)
+
+
+def runs_by_itself(ctx: mlir.LoweringRuleContext) -> bool:
+    """Tell whether what is lowered runs on one device, or is one device's part already."""
+    return devices_sharing(ctx) == 1

@@ -43,8 +43,8 @@ def can_be_cut(ctx: mlir.LoweringRuleContext, platform: str | None) -> bool:
     """Tell whether the compiler can be told how to spread what is lowered over devices.
 
     That for TPUs cannot: it does not know what `custom_partitioning` leaves in the program, and
-    fails (github.com/jax-ml/jax/issues/38196, jax 0.10.2). Inside `jax.shard_map` each TPU runs
-    its own form all the same.
+    fails (github.com/jax-ml/jax/issues/38196, jax 0.10.2). For several TPUs the form itself is
+    written so that the compiler can cut it (`tpu.spread`).
     """
     if platform == "tpu":
         return False

@@ -85,8 +85,6 @@ def _forbidden(target: str, text: str, row: Row) -> Iterator[str]:
     if target == "h100" and row["atomics"].get("compare-and-swap"):
         yield f"{text}: a compare-and-swap loop"
     collectives, spread = row["collectives"], row["group"] == "placement"
-    # Several TPUs run the portable form (jax #38196): the compiler sums once for each neighbour.
-    sums = 4 if target in ("v4", "v5e", "v6e") else 1
-    allowed = {"all-reduce": sums} if "rows" in text and "backward" in text else {}
+    allowed = {"all-reduce": 1} if "rows" in text and "backward" in text else {}
     if spread and any(count > allowed.get(name, 0) for name, count in collectives.items()):
         yield f"{text}: {collectives}, at most {allowed or 'none'}"

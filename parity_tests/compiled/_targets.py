@@ -111,5 +111,7 @@ def prepare(target: Target, dump: str = "") -> None:
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         }
         if dump:
-            os.environ["LIBTPU_INIT_ARGS"] = f"--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true"
+            # Of one of its many passes: to write all of them takes longer than to compile.
+            flags = ("to=" + dump, "llo_text=true", "llo_pass_label_regex=final_bundles")
+            os.environ["LIBTPU_INIT_ARGS"] = " ".join(f"--xla_jf_dump_{flag}" for flag in flags)
     jax.config.update("jax_platforms", "cpu")

@@ -9,7 +9,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxwarp
-from jaxwarp._sampler.backends import BACKENDS, cpu, forced
+from jaxwarp._layout import Layout
+from jaxwarp._sampler import Rule, SampleSpec
+from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable, tpu
 from parity_tests.four_devices.test_sharding import (
     arrays,
     assert_same,
@@ -92,3 +94,25 @@ def test_compilers_are_told_how_to_cut_where_they_can_be(mesh, platform, cut):
     traced = jax.jit(with_gradients(sampler("bilinear"))).trace(*operands)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert ("CustomSPMDPartitioning" in text) == cut
+    assert ("LayoutConstraint" in text) == (platform == "tpu")  # its own form all the same
+
+
+# That for a CPU does not know either how a TPU's form wants its rows to lie, and copies them to all
+# devices. So here are the numbers; that TPUs exchange nothing more than need be is seen in CI.
+PLACES = {
+    "images": (P(("images", "rows")),) * 3,
+    "points": (P(), P(None, ("images", "rows")), P(None, None, ("images", "rows"))),
+    "both": (P("images"), P("images", "rows"), P("images", None, "rows")),
+}
+
+
+@pytest.mark.parametrize("spread", PLACES)
+@pytest.mark.parametrize("op", ["sample", "splat", "correlate"])
+def test_a_compiler_that_is_told_nothing_spreads_the_form_for_tpus(mesh, op, spread):
+    operands = place(mesh, arrays(8, 3, (12, 10), (8, 9)), *PLACES[spread])
+    unused = {"sample": "values", "splat": "image"}.get(op)
+    named = zip(("image", "grid", "values"), operands, strict=True)
+    given = {name: x for name, x in named if name != unused}
+    spec = SampleSpec.plain(Rule("bilinear", "zeros", False), Layout(False), (12, 10), "float32")
+    ours = jax.jit(lambda given: tpu.spread(op, given, spec, len(mesh.devices.ravel())))(given)
+    assert_same(ours, jax.jit(lambda given: getattr(portable, op)(given, spec))(given))

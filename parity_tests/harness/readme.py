@@ -27,7 +27,7 @@ Results = dict[str, Any]
 # The described devices whose compiled programs are shown, and those for which results are
 # committed beside them.
 SHOWN = ("h100",)
-DEVICES = (*SHOWN, "a100")
+DEVICES = (*SHOWN, "a100", "v5e")
 
 
 def written(

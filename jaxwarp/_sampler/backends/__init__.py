@@ -22,7 +22,7 @@ from jaxwarp._sampler import placement
 from jaxwarp._sampler.backends import cpu, gpu, portable, tpu
 from jaxwarp._sampler.primitive import sample_p
 from jaxwarp._sampler.spec import SampleSpec
-from jaxwarp._sharding import runs_by_itself
+from jaxwarp._sharding import devices_sharing
 
 BACKENDS = {"portable": portable, "cpu": cpu, "gpu": gpu, "tpu": tpu}
 _OF_PLATFORM = {"cpu": "cpu", "gpu": "gpu", "cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}
@@ -93,15 +93,19 @@ def _lower(
 ) -> Sequence[mlir.Value]:
     """Let a backend compute it: the platform's own, unless the program is for any platform."""
     avals = dict(zip(names, cast(Sequence[ShapedArray], ctx.avals_in), strict=True))
-    alone = runs_by_itself(ctx)
     exported = ctx.module_context.lowering_parameters.for_export
-    own = not exported and (alone or placement.can_be_cut(ctx, platform))
-    backend = _choose(platform if own else None, op, avals, spec)
+    devices = None if exported else devices_sharing(ctx)
+    alone, cut = devices == 1, not exported and placement.can_be_cut(ctx, platform)
+    spread = devices if platform == "tpu" and devices and not alone else 0
+    backend = _choose(platform if alone or cut or spread else None, op, avals, spec)
 
     def compute(*args: jax.Array) -> jax.Array:
-        return getattr(backend, op)(dict(zip(names, args, strict=True)), spec)
+        operands = dict(zip(names, args, strict=True))
+        if spread and backend is tpu:
+            return tpu.spread(op, operands, spec, spread)
+        return getattr(backend, op)(operands, spec)
 
-    if own and not alone and backend is not portable:
+    if cut and not alone and backend is not portable:
         compute = placement.cut(compute, op, avals, spec)
     return mlir.lower_fun(compute, multiple_results=False)(ctx, *args)
 

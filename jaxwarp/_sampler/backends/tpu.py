@@ -2,15 +2,19 @@
 
 A TPU gathers and scatters row by row in a serial loop, at a cost that hardly depends on what
 a row holds, as long as all of it lies beside each other and the image in fast memory. With
-few channels a row has room for all neighbours of a point; with many, a row is one pixel.
+few channels a row has room for all neighbours of a point; with many, a row is one pixel. Of
+small images some are taken at a time: their blocks are the rows of one table.
 """
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout as MemoryLayout
+from jax.experimental.layout import with_layout_constraint
 from jax.typing import DTypeLike
 
 from jaxwarp._layout import Layout
@@ -24,9 +28,41 @@ from jaxwarp._sharding import zeros
 _LANES = 128
 # So many numbers, rows filled up, may lie in fast memory at once.
 _MAX_NUMBERS = 2**24
+# Images are small that have fewer blocks and points: so many are one turn's work.
+_TURN = 2**14
 
 _Operands = Mapping[str, jax.Array]
-_One = Callable[[_Operands, SampleSpec, Cut], jax.Array]
+
+
+class _Table(NamedTuple):
+    """The blocks of some images, as the rows of one table.
+
+    Attributes:
+        cut: How each image is cut.
+        images: How many there are.
+        blocks: How many blocks each has.
+        spread: Whether the compiler may spread images or points over devices.
+    """
+
+    cut: Cut
+    images: int
+    blocks: int
+    spread: bool
+
+    @property
+    def several(self) -> tuple[int, ...]:
+        """The axis of the images: none for one, which XLA would not see through."""
+        return (self.images,) if self.images > 1 else ()
+
+    def row_of(self, block: Block) -> jax.Array:
+        """Number the rows of all images' points, which are one behind the other."""
+        if self.images == 1:
+            return block.number[0]
+        first = self.blocks * jnp.arange(self.images, dtype=jnp.int32)
+        return (block.number.reshape(self.images, -1) + first[:, None]).reshape(-1)
+
+
+_Some = Callable[[_Operands, SampleSpec, _Table], jax.Array]
 
 
 def supports(op: str, operands: Mapping[str, Shaped], spec: SampleSpec) -> bool:
@@ -41,39 +77,58 @@ def supports(op: str, operands: Mapping[str, Shaped], spec: SampleSpec) -> bool:
 
 def sample(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Gather a row for every point, and weigh its pixels."""
-    return _arranged("sample", _each_image(_sample_one, "image", operands, spec), operands, spec)
+    return _compute("sample", operands, spec)
 
 
 def splat(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Add a row for every point, and then what lies upon each other."""
-    return _arranged("splat", _each_image(_splat_one, "values", operands, spec), operands, spec)
+    return _compute("splat", operands, spec)
 
 
 def correlate(operands: _Operands, spec: SampleSpec) -> jax.Array:
     """Gather a row for every point, and dot its pixels with the values."""
-    dots = _each_image(_correlate_one, "image", operands, spec)
-    out = operands["grid"].shape[1:-1]
-    return jnp.moveaxis(dots.reshape(*dots.shape[:2], *out), 1, -1)
+    return _compute("correlate", operands, spec)
 
 
-def _arranged(op: str, x: jax.Array, operands: _Operands, spec: SampleSpec) -> jax.Array:
-    """Bring a result, channels first and its other axes merged or not, into the layout."""
-    shape, _ = spec.result(op, operands)
-    x = x.reshape(*x.shape[:2], *spec.layout.spatial(shape))
-    return spec.layout.channels_from_end(jnp.moveaxis(x, 1, -1))
+def spread(op: str, operands: _Operands, spec: SampleSpec, devices: int) -> jax.Array:
+    """Compute for several devices that the compiler spreads the program over.
+
+    It would not cut a loop over images. So there are as many groups of images as devices may
+    have one each of, or more if they are small, and one loop for all groups: a turn takes an
+    image of each, side by side along an axis that can be cut.
+    """
+    batch = operands["grid"].shape[0]
+    groups = math.gcd(batch, devices)
+    groups *= _images_at_a_time(batch // groups, op, operands, spec)
+    grouped = {n: x.reshape(groups, batch // groups, *x.shape[1:]) for n, x in operands.items()}
+    found = jax.vmap(lambda group: _compute(op, group, spec, spread=True))(grouped)
+    return found.reshape(batch, *found.shape[2:])
 
 
-def _each_image(one: _One, source: str, operands: _Operands, spec: SampleSpec) -> jax.Array:
-    """Compute image by image, channels first and the points in one line."""
-    cut = _cut(spec.layout.channels(operands[source].shape), spec)
-    assert cut is not None
+def _compute(op: str, operands: _Operands, spec: SampleSpec, spread: bool = False) -> jax.Array:
+    """Compute image by image, or some small ones at a time."""
+    batch, cut = operands["grid"].shape[0], _cut_of_call(op, operands, spec)
+    images = 1 if spread else _images_at_a_time(batch, op, operands, spec)
+    table = _Table(cut, images, _blocks(cut, spec), spread)
     first = spec._replace(layout=Layout(channels_last=False))
-    lined_up = _lined_up(operands, spec)
-    return lax.map(lambda operands: one(operands, first, cut), lined_up)
+    lined_up = _lined_up(operands, spec, table)
+    found = lax.map(lambda some: _OPERATIONS[op](some, first, table), lined_up)
+    return _arranged(op, found, operands, spec, images)
 
 
-def _lined_up(operands: _Operands, spec: SampleSpec) -> _Operands:
-    """Make everything (N, ..., points): what a row of registers holds are points."""
+def _images_at_a_time(batch: int, op: str, operands: _Operands, spec: SampleSpec) -> int:
+    """Return how many of so many images are small enough for one turn of the loop."""
+    blocks = _blocks(_cut_of_call(op, operands, spec), spec)
+    most = _TURN // max(blocks, math.prod(operands["grid"].shape[1:-1]))
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= max(most, 1))
+
+
+def _lined_up(operands: _Operands, spec: SampleSpec, table: _Table) -> _Operands:
+    """Make everything (turns, ..., points): what a row of registers holds are points.
+
+    Those of a turn's images are one behind the other; its images are (turns, C, images, ...),
+    or (turns, C, ...) if it has one.
+    """
     out = operands["grid"].shape[1:-1]
     found = dict(operands)
     for name in found.keys() & {"image", "values"}:
@@ -83,78 +138,114 @@ def _lined_up(operands: _Operands, spec: SampleSpec) -> _Operands:
     if "window" in found:
         window = jnp.moveaxis(found["window"], (-2, -1), (1, 2))
         found["window"] = jnp.broadcast_to(window, (*window.shape[:3], *out))
-    for name in found.keys() - {"image"}:
-        kept = found[name].ndim - len(out)
-        found[name] = found[name].reshape(*found[name].shape[:kept], math.prod(out))
+    for name, x in found.items():
+        between = spec.spatial if name == "image" else out
+        kept = x.ndim - len(between)
+        turns = jnp.moveaxis(x.reshape(-1, table.images, *x.shape[1:]), 1, kept)
+        merged = (*table.several, *between) if name == "image" else (table.images * math.prod(out),)
+        found[name] = turns.reshape(*turns.shape[:kept], *merged)
     return found
+
+
+def _arranged(
+    op: str, x: jax.Array, operands: _Operands, spec: SampleSpec, images: int
+) -> jax.Array:
+    """Bring results (turns, C or terms, images, ...) into the layout."""
+    shape, _ = spec.result(op, operands)
+    between = shape[1:-1] if op == "correlate" else spec.layout.spatial(shape)
+    x = jnp.moveaxis(x.reshape(*x.shape[:2], images, *between), 2, 1)
+    x = jnp.moveaxis(x.reshape(shape[0], -1, *between), 1, -1)
+    return x if op == "correlate" else spec.layout.channels_from_end(x)
+
+
+def _blocks(cut: Cut, spec: SampleSpec) -> int:
+    """Count the blocks of an image."""
+    return math.prod((*spec.spatial[: -len(cut)], *cut.counts))
+
+
+def _cut_of_call(op: str, operands: _Operands, spec: SampleSpec) -> Cut:
+    cut = _cut(spec.layout.channels(operands["values" if op == "splat" else "image"].shape), spec)
+    assert cut is not None
+    return cut
 
 
 def _cut(channels: int, spec: SampleSpec) -> Cut | None:
     """Cut along as many axes as a row holds; None where it holds no more than a pixel."""
     for axes in range(len(spec.spatial), 0, -1):
         cut = cut_of(spec, axes)
-        rows = math.prod(cut.counts) * math.prod(spec.spatial[:-axes])
-        if 0 < cut.area * channels <= _LANES and rows * _LANES <= _MAX_NUMBERS:
+        if 0 < cut.area * channels <= _LANES and _blocks(cut, spec) * _LANES <= _MAX_NUMBERS:
             return cut
     return None
 
 
-# One image: (C, *spatial), its values (C, points) -----------------------------
+# Some images: (C, images, *spatial), or (C, *spatial) of one; their values (C, points) ----------
 
 
-def _sample_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
+def _sample_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Array:
     grid, points, scale = _located(operands, spec)
-    rows = _rows(operands["image"], cut)
+    rows = _rows(operands["image"], table)
 
     def visit(total: jax.Array, block: Block) -> jax.Array:
-        read = _read(rows, block, cut, grid.dtype)
+        read = _read(rows, block, table, grid.dtype)
         for pixel, weight in zip(read, _by_pixel(block.weigh(scale)), strict=True):
             total = total + pixel * weight[None]
         return total
 
     shape = (operands["image"].shape[0], *grid.shape[1:-1])
-    total = fold_blocks(visit, zeros(shape, grid), points, spec, cut)
+    total = fold_blocks(visit, zeros(shape, grid), points, spec, table.cut)
     return total.astype(spec.dtype)
 
 
-def _correlate_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
+def _correlate_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Array:
     grid, points, _ = _located(operands, spec)
-    rows, values = _rows(operands["image"], cut), operands["values"].astype(grid.dtype)
+    rows, values = _rows(operands["image"], table), operands["values"].astype(grid.dtype)
 
     def visit(terms: tuple[jax.Array, ...], block: Block) -> tuple[jax.Array, ...]:
-        dots = [(p * values).sum(0) for p in _read(rows, block, cut, grid.dtype)]
+        dots = [(p * values).sum(0) for p in _read(rows, block, table, grid.dtype)]
         weights = [_by_pixel(weight) for weight in block.weights]
         for number, dot in enumerate(dots):
             terms = tuple(t + dot * w[number] for t, w in zip(terms, weights, strict=True))
         return terms
 
     none = zeros(grid.shape[1:-1], grid)
-    terms = fold_blocks(visit, (none,) * len(spec.orders), points, spec, cut)
+    terms = fold_blocks(visit, (none,) * len(spec.orders), points, spec, table.cut)
     factors = chain_factors(grid, points, spec)
     return times(jnp.stack(terms, axis=-1)[None], factors)[0].T
 
 
-def _splat_one(operands: _Operands, spec: SampleSpec, cut: Cut) -> jax.Array:
+def _splat_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Array:
     grid, points, scale = _located(operands, spec)
-    values = operands["values"].astype(grid.dtype)
-    before = spec.spatial[: len(spec.spatial) - len(cut)]
-    count, channels = math.prod((*before, *cut.counts)), values.shape[0]
+    values, cut = operands["values"].astype(grid.dtype), table.cut
+    count, channels = table.images * table.blocks, values.shape[0]
+    # Devices that share the points could not sort them without telling each other all of them.
+    is_sorted = not table.spread
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
         pixels = zip(_by_pixel(block.inside), _by_pixel(block.weigh(scale)), strict=True)
         added = [jnp.where(inside[None], values * weight[None], 0) for inside, weight in pixels]
-        at = jnp.where(block.inside[0].any(-1), block.number[0], count)
-        return _add(image, at, jnp.concatenate(added).T)
+        at = jnp.where(block.inside[0].any(-1), table.row_of(block), count)
+        rows = jnp.concatenate(added).T
+        at, rows = _sorted(at, rows) if is_sorted else (at, rows)
+        return image.at[at].add(
+            rows, mode="drop", wrap_negative_indices=False, indices_are_sorted=is_sorted
+        )
 
     rows = zeros((count, cut.area * channels), grid)
     rows = fold_blocks(visit, rows, points, spec, cut)
-    shape = (channels, *before, *cut.counts)
-    blocks = [pixels.reshape(shape) for pixels in jnp.split(_turned(rows), cut.area)]
-    return merge(blocks, cut).astype(spec.dtype)
+    shape = (channels, *table.several, *spec.spatial[: -len(cut)], *cut.counts)
+    turned = _turned(rows).reshape(cut.area, *shape)
+    return merge(list(turned), cut).astype(spec.dtype)
+
+
+_OPERATIONS: dict[str, _Some] = {
+    "sample": _sample_some,
+    "splat": _splat_some,
+    "correlate": _correlate_some,
+}
 
 
 def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, jax.Array | None]:
-    """Return an image's grid, points and scales, as `locate` knows them: in a batch of one."""
+    """Return the grid, points and scales, as `locate` knows them: in a batch of one."""
     names = operands.keys() & {"grid", "window", "scale"}
     batched = {name: jnp.moveaxis(operands[name], -1, 0)[None] for name in names}
     points = locate(batched["grid"], batched.get("window"), spec)
@@ -169,31 +260,32 @@ def _by_pixel(x: jax.Array) -> list[jax.Array]:
 # Rows -------------------------------------------------------------------------
 
 
-def _rows(image: jax.Array, cut: Cut) -> jax.Array:
-    """Turn an image into its blocks (blocks, area * C)."""
-    pixels = split(image, cut)
-    return jnp.concatenate([x.reshape(image.shape[0], -1) for x in pixels]).T
+def _rows(images: jax.Array, table: _Table) -> jax.Array:
+    """Turn images into their blocks (rows, area * C)."""
+    pixels = split(images, table.cut)
+    return jnp.concatenate([x.reshape(images.shape[0], -1) for x in pixels]).T
 
 
-def _read(rows: jax.Array, block: Block, cut: Cut, dtype: DTypeLike) -> list[jax.Array]:
+def _read(rows: jax.Array, block: Block, table: _Table, dtype: DTypeLike) -> list[jax.Array]:
     """Gather (C, points) for each pixel; what is outside reads zero, whatever is there."""
-    read = rows.at[block.number[0]].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    turned = _turned(read).reshape(cut.area, -1, read.shape[0])
+    at = table.row_of(block)
+    read = rows.at[at].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    turned = _turned(read).reshape(table.cut.area, -1, read.shape[0])
     pixels = zip(turned, _by_pixel(block.inside), strict=True)
     return [jnp.where(inside[None], pixel.astype(dtype), 0) for pixel, inside in pixels]
 
 
 def _turned(rows: jax.Array) -> jax.Array:
-    """Return rows' columns one behind the other, in one line.
+    """Return rows' columns, each in one line.
 
-    If they were not in one line, XLA would leave the rows as they lie, and all that is computed
-    from them, too: a few numbers each, filled up to a whole row of registers.
+    If it were not said how they are to lie, XLA would leave the rows as they are, and all that is
+    computed from them, too: a few numbers each, filled up to a whole row of registers.
     """
-    return lax.optimization_barrier(rows.T.reshape(-1))
+    return lax.optimization_barrier(with_layout_constraint(rows.T, MemoryLayout((0, 1))))
 
 
-def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
-    """Add rows to an image's, sorted by where they go.
+def _sorted(at: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sort rows by where they are to be added.
 
     XLA sorts them anyway, but then reads them in that order in a loop of its own kind, which
     takes four times the bundles of a gather. The barrier keeps it from finding that loop again.
@@ -202,5 +294,4 @@ def _add(image: jax.Array, at: jax.Array, rows: jax.Array) -> jax.Array:
     order = jnp.arange(at.size, dtype=jnp.int32)
     at, order = lax.sort((at, order), num_keys=1, is_stable=False)
     rows = rows.at[order].get(mode="promise_in_bounds", wrap_negative_indices=False)
-    rows = lax.optimization_barrier(rows)
-    return image.at[at].add(rows, mode="drop", wrap_negative_indices=False, indices_are_sorted=True)
+    return at, lax.optimization_barrier(rows)
