@@ -124,7 +124,7 @@ def lines(code: str) -> int:
 
 
 def test_the_guide_counts_its_lines() -> None:
-    rows = ["| | torch | here |", "|---|---|---|"]
+    rows = ["| | torch | JAX |", "|---|---|---|"]
     for title in (TUTORIAL, *MOVES):
         pairs = [(left, right) for _, left, right, both in test_guide.SECTIONS[title] if not both]
         left, right = (sum(map(lines, column)) for column in zip(*pairs[1:], strict=True))

@@ -331,7 +331,9 @@ def test_a_mistake_in_a_module_is_named(name):
     with pytest.raises(AssertionError) as error:
         compare(modes, mistake, FLATTENED if mistake else None)
     for message in messages:
-        error.match(message)
+        # An old Flax cannot be asked what a layer gave.
+        if hasattr(nnx, "capture") or "differs is" not in message:
+            error.match(message)
 
 
 def test_where_no_convention_explains_it_the_doubt_about_a_flatten_is_said():

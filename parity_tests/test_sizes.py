@@ -185,8 +185,10 @@ def test_help_opens_with_the_constructor(module, opens_with):
     import pydoc
 
     found = getattr(jaxwarp.nn, module)
-    text = pydoc.plain(pydoc.render_doc(found))
-    assert text.splitlines()[3].startswith(f" |  {module}{opens_with}")
+    # From Python 3.13 on, a long signature has a line for each parameter.
+    words = " ".join(pydoc.plain(pydoc.render_doc(found)).replace("|", " ").split())
+    assert f"class {module}(" in words
+    assert f"{module}{opens_with}" in words.replace("( ", "(")
 
     class Other(found):
         def __init__(self, other: int):
