@@ -18,7 +18,7 @@ from parity_tests.harness.scenes import (
     PADDINGS,
     WIDTH,
     assert_same,
-    check_derivatives,
+    check_loss_derivatives,
     jax_gradients,
     scene,
     scenes,
@@ -278,7 +278,7 @@ def test_derivatives_of_crops_and_pastes_of_first_and_second_order():
         pasted = paste(canvas, patches, boxes, obj_to_img)
         return crop_and_resize(pasted, boxes, obj_to_img, (3, 4))
 
-    check_derivatives(both, canvas, patches, boxes)
+    check_loss_derivatives(both, canvas, patches, boxes)
 
 
 def test_vmap_of_crops_and_pastes_is_a_loop():

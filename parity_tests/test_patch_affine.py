@@ -22,7 +22,7 @@ from parity_tests.harness.scenes import (
     PADDINGS,
     WIDTH,
     assert_same,
-    check_derivatives,
+    check_loss_derivatives,
     clipped,
     jax_gradients,
     scene,
@@ -179,7 +179,7 @@ def test_derivatives_of_patch_affine_of_first_and_second_order():
     def f(img, theta):
         return patch_affine(img, boxes, theta, obj_to_img, box_format="yxyx")
 
-    check_derivatives(f, img, theta)
+    check_loss_derivatives(f, img, theta)
 
 
 def test_shard_map_with_objects_that_all_devices_share():

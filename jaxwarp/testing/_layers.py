@@ -67,7 +67,7 @@ def _their_outputs(theirs: TheirModule, operands: Operands) -> Iterator[tuple[st
 
 def _our_outputs(ours: Ours, operands: Operands) -> dict[str, np.ndarray]:
     if not hasattr(nnx, "capture"):
-        return {}  # Flax 0.12.0 has no way to look inside
+        return {}  # Flax 0.12.2 has no way to look inside
     operands = ours.translation.operands(operands)
     leaves = [jnp.asarray(x) for x in operands.leaves]
     parameters, buffers, *inputs = jax.tree.unflatten(operands.structure, leaves)

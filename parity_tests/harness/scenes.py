@@ -57,8 +57,11 @@ def jax_gradients(f, *operands, cotangent):
     return [value, *pull(jnp.asarray(cotangent))]
 
 
-def check_derivatives(f, *operands):
-    """Compare forward and reverse mode, and their combinations, with finite differences."""
+def check_loss_derivatives(f, *operands):
+    """Compare forward and reverse mode, and their combinations, with finite differences.
+
+    Of a loss, whose derivatives agree to rounding: closer than `harness.differences` asks.
+    """
     operands = tuple(map(jnp.asarray, operands))
     rng = np.random.default_rng(0)
     step = tuple(jnp.asarray(rng.normal(size=x.shape)) for x in operands)

@@ -99,7 +99,9 @@ template <class T> void mask_numbers(T* numbers, const Mask<T>* mask, int count)
 
 template <class T> bool all_finite(const T* numbers, int64_t count) {
   int32_t odd = 0;
-  for (int64_t i = 0; i < count; ++i) odd |= !(std::fabs(numbers[i]) <= std::numeric_limits<T>::max());
+  for (int64_t i = 0; i < count; ++i) {
+    odd |= !(std::fabs(numbers[i]) <= std::numeric_limits<T>::max());
+  }
   return odd == 0;
 }
 
@@ -226,6 +228,7 @@ JAXWARP_INLINED inline int64_t dot_pieces(const T* rows, const T* row, int64_t c
   return c;
 }
 
+// The dot products of `row` with `count` others, one after the other in memory.
 template <int count, class T>
 JAXWARP_INLINED inline void dot_rows(const T* rows, const T* row, int64_t channels, T* dots) {
   constexpr int most = kMostLanes<T>;
