@@ -97,6 +97,13 @@ template <class T> void mask_numbers(T* numbers, const Mask<T>* mask, int count)
   for (int i = 0; i < count; ++i) numbers[i] = masked_number(numbers[i], mask[i]);
 }
 
+// Copies one number for each point.
+template <class T>
+void copy_masked(const int32_t* starts, const Mask<T>* mask, int count, const T* from,
+                 T* __restrict to) {
+  for (int p = 0; p < count; ++p) to[p] = masked_number(from[starts[p]], mask[p]);
+}
+
 template <class T> bool all_finite(const T* numbers, int64_t count) {
   int32_t odd = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -284,6 +291,10 @@ template <class T, Mode mode, int N> struct Sample {
     for (int64_t c = 0; c < pixels.channels; ++c) {
       const T* from = pixels.plane(c);
       T* to = out.plane(c);
+      if (tile.masked && !tile.odd_count) {
+        copy_masked(tile.start, tile.mask[0], tile.count, from, to);
+        continue;
+      }
       if (!tile.scattered) copy_runs<1>(tile.start, tile.count, from, to);
       for (int i = 0; i < tile.odd_count; ++i) to[tile.odd[i]] = from[tile.odd_pixel[i][0]];
       if (tile.masked) mask_numbers(to, tile.mask[0], tile.count);

@@ -92,6 +92,9 @@ template <class T, Mode mode, int N> class TileBuilder {
 
   // Finds which lanes are outside.
   JAXWARP_ONCE void mask(TileT& tile) const {
+    tile.masked = true;
+    tile.shifted = false;
+    if (mode == kNearest && orders_.none && !tile.odd_count) return mask_weightless(tile);
     for (int a = 0; a < N; ++a) {
       auto& taps = tile.axis[a];
       if (taps.shifted) {
@@ -104,8 +107,6 @@ template <class T, Mode mode, int N> class TileBuilder {
       }
     }
     find_masks(tile);
-    tile.masked = true;
-    tile.shifted = false;
   }
 
   // Computes each neighbour's weight: of the terms together, scaled.
@@ -222,13 +223,24 @@ template <class T, Mode mode, int N> class TileBuilder {
     }
   }
 
+  // The same for nearest, where the only tap of a point weighs one if it is inside.
+  static void mask_weightless(TileT& tile) {
+    const int count = tile.count;  // compilers do not know that masks are not this
+    const T* one = tile.axis[0].weight[0][0];
+    const T* two = tile.axis[N > 1 ? 1 : 0].weight[0][0];
+    const T* three = tile.axis[N - 1].weight[0][0];
+    Mask<T>* __restrict mask = tile.mask[0];
+    for (int p = 0; p < count; ++p) mask[p] = -Mask<T>(one[p] * two[p] * three[p] != 0);
+  }
+
   static void find_masks(TileT& tile) {
+    const int count = tile.count;  // compilers do not know that masks are not this
     const auto& lane = tile.axis[N - 1].mask;
     for (int r = 0; r < R; ++r) {
       const Mask<T>* one = tile.axis[0].mask[N == 3 ? r / K : r % K];
       const Mask<T>* two = tile.axis[N == 3 ? 1 : 0].mask[r % K];
       Mask<T>* __restrict mask = tile.mask[r];
-      for (int p = 0; p < tile.count; ++p) {
+      for (int p = 0; p < count; ++p) {
         const Mask<T> row = N == 1 ? ~Mask<T>(0) : one[p] & two[p];
         for (int k = 0; k < K; ++k) mask[p * K + k] = row & lane[k][p];
       }
