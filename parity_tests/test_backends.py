@@ -27,6 +27,7 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler import Rule, SampleSpec
 from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable
 from jaxwarp._sampler.interpolation import KERNELS
+from parity_tests.harness.quickly import QUICKLY
 
 OPERATIONS = ("sample", "splat", "correlate")
 MODES = ("nearest", "bilinear", "bicubic")
@@ -178,10 +179,6 @@ def computed(*calls, **options):
         ]
 
     return program([given for _, given, _ in calls])
-
-
-# Code that is generated quickly computes the same sums.
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def assert_same(op, spec, given, results):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from jaxwarp._sampler.backends import portable, tpu
-from parity_tests.test_backends import OPERATIONS, QUICKLY, Case, assert_same, operands
+from parity_tests.harness.quickly import QUICKLY
+from parity_tests.test_backends import OPERATIONS, Case, assert_same, operands
 
 
 @pytest.mark.parametrize(("turn", "turns"), [(1, 6), (700, 3), (2**14, 1)])

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 import jaxwarp
 from parity_tests.harness import cases
 from parity_tests.harness.cases import Case, Problem
+from parity_tests.harness.quickly import QUICKLY
 
 
 def function(case: Case, size: tuple[int, ...], **layout: int) -> Callable[..., jax.Array]:
@@ -86,7 +87,7 @@ def _program(lens, key, size, layout):
     """Compile once for all that share it; what shapes and dtypes say is left to jit's cache."""
     op, mode, padding, align_corners = key
     f = function(Case(op, 0, "", mode, padding, align_corners), size, **dict(layout))
-    options = dict(_OPTIONS.get(lens, ()))
+    options = QUICKLY if lens in _QUICK else None
     return jax.jit(lambda *arguments: lens(f, *arguments), compiler_options=options)
 
 
@@ -152,7 +153,4 @@ def _with(operands, i, x):
 
 # What these lenses look at is over before code is generated; `first_order` and all direct
 # calls run as optimised as everyone's.
-_QUICKLY = (("xla_backend_optimization_level", 0),)
-_OPTIONS = dict.fromkeys(
-    (second_order, differentiated_map, mapped_derivatives, checkpointed_scan), _QUICKLY
-)
+_QUICK = (second_order, differentiated_map, mapped_derivatives, checkpointed_scan)
