@@ -12,6 +12,9 @@ import torch
 
 # A burst of calls to one contender goes on for this long, then the next one has its turn.
 _BURST_SECONDS = 0.03
+# Threads of torch (OpenMP's) that wait for work keep a core busy for about 6 ms: without a pause
+# they take it from what comes next, for most of a short burst and in some processes only.
+_PAUSE_SECONDS = 0.01
 
 
 @dataclass
@@ -102,8 +105,8 @@ def measure(
 ) -> Measurement:
     """Time a row's contenders in turn for about ``seconds`` in all.
 
-    Each contender runs in bursts. A burst's first call is not counted: it finds the caches and
-    the other library's threads (which go on spinning for a while) as the others left them.
+    Each contender runs in bursts, after a pause in which the other library's threads fall asleep.
+    A burst's first call is not counted: it finds the caches as the others left them.
 
     Args:
         row: What to measure.
@@ -122,6 +125,7 @@ def measure(
             break
         for name, call in contenders.items():
             count = max(1, min(50, round(_BURST_SECONDS / estimates[name])))
+            time.sleep(_PAUSE_SECONDS)
             if count > 1:
                 _timed(call, 1)
             if pipelined:
