@@ -58,20 +58,42 @@ inline void pause() {
 #endif
 }
 
+// Numbers that are still to be taken, on a cache line of their own.
+struct alignas(64) Range {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
+
 // What a call's threads share. Tasks hold on to it: one that starts when all is done finds
 // nothing to do, and nobody has waited for it.
+//
+// Each thread has a range of the work, and then takes what others have left of theirs. With one
+// range for all, two threads write next to each other all the time, which took up to twice as long
+// whenever they kept step: each core fetches ahead what the other is about to write.
 struct Shared {
-  std::atomic<int64_t> next{0};
-  int64_t count;
-  void (*body)(void*, int64_t);
-  void* argument;
+  const int64_t count, threads;
+  void (*const body)(void*, int64_t);
+  void* const argument;
+  const std::unique_ptr<Range[]> ranges;
   std::atomic<int64_t> done{0};
   std::mutex mutex;
   std::condition_variable all_done;
 
-  void work() {
+  Shared(int64_t count, int64_t threads, void (*body)(void*, int64_t), void* argument)
+      : count(count), threads(threads), body(body), argument(argument),
+        ranges(new Range[threads]) {
+    for (int64_t t = 0; t < threads; ++t) {
+      ranges[t].next = count * t / threads;
+      ranges[t].end = count * (t + 1) / threads;
+    }
+  }
+
+  void work(int64_t thread) {
     int64_t mine = 0;
-    for (int64_t i; (i = next.fetch_add(1)) < count; ++mine) body(argument, i);
+    for (int64_t t = 0; t < threads; ++t) {
+      Range& range = ranges[(thread + t) % threads];
+      for (int64_t i; (i = range.next.fetch_add(1)) < range.end; ++mine) body(argument, i);
+    }
     if (mine == 0 || done.fetch_add(mine) + mine < count) return;
     std::lock_guard<std::mutex> lock(mutex);  // nobody is between looking and waiting
     all_done.notify_all();
@@ -100,14 +122,11 @@ void run_on_pool(void* pool, int64_t count, void (*body)(void*, int64_t), void* 
     for (int64_t i = 0; i < count; ++i) body(argument, i);
     return;
   }
-  auto shared = std::make_shared<Shared>();
-  shared->count = count;
-  shared->body = body;
-  shared->argument = argument;
-  for (int64_t i = 0; i < others; ++i) {
-    threads->Schedule([shared] { shared->work(); });
+  const auto shared = std::make_shared<Shared>(count, others + 1, body, argument);
+  for (int64_t i = 1; i <= others; ++i) {
+    threads->Schedule([shared, i] { shared->work(i); });
   }
-  shared->work();
+  shared->work(0);
   shared->wait();
 }
 
