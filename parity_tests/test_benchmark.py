@@ -122,7 +122,8 @@ def test_medians_and_ratios_belong_to_their_contenders(monkeypatch):
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr(_timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    clock = SimpleNamespace(perf_counter=lambda: now, sleep=takes)  # pauses are no one's time
+    monkeypatch.setattr(_timing, "time", clock)
     calls = {name: partial(takes, s) for name, s in {"slow": 0.02, "torch": 0.005}.items()}
     for pipelined in (False, True):
         measured = measure(Row("g", "r", calls), 0.0, pipelined=pipelined)
