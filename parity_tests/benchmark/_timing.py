@@ -12,7 +12,7 @@ import torch
 
 # A burst of calls to one contender goes on for this long, then the next one has its turn.
 _BURST_SECONDS = 0.03
-# Threads of torch (OpenMP's) that wait for work keep a core busy for about 6 ms: without a pause
+# Threads of torch (OpenMP's) that wait for work keep a core busy for 2 to 8 ms: without a pause
 # they take it from what comes next, for most of a short burst and in some processes only.
 _PAUSE_SECONDS = 0.01
 
