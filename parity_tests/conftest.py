@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -10,11 +11,23 @@ import torch
 
 import jaxwarp
 from jaxwarp.testing import plugin
-from parity_tests.harness import compare, report
+from parity_tests.harness import compare, quickly, report
+
+# Here the code that is compiled is the question. All else is compiled quickly.
+OPTIMISED = ("test_values", "test_gradients", "test_dtypes", "test_layouts", "test_workarounds")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(2)
+    if config.getoption("--jax-platform") == "cpu":
+        quickly.from_now_on()
+
+
+@pytest.fixture(autouse=True)
+def optimised(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compile as users do where that makes a difference."""
+    with quickly.paused() if request.path.stem in OPTIMISED else nullcontext():
+        yield
 
 
 def pytest_parity_facts() -> dict[str, str]:

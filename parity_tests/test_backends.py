@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import zlib
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -27,7 +27,6 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler import Rule, SampleSpec
 from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable
 from jaxwarp._sampler.interpolation import KERNELS
-from parity_tests.harness.quickly import QUICKLY
 
 OPERATIONS = ("sample", "splat", "correlate")
 MODES = ("nearest", "bilinear", "bicubic")
@@ -164,14 +163,14 @@ def _window(case, rng):
     return np.stack([first, size], axis=-1).astype(np.int32)
 
 
-def computed(*calls, **options):
+def computed(*calls):
     """Compute calls (op, operands, spec), each with all backends that can, in one program."""
     names = [
         [n for n, form in BACKENDS.items() if form.supports(op, given, spec)]
         for op, given, spec in calls
     ]
 
-    @partial(jax.jit, compiler_options=options)
+    @jax.jit
     def program(operands):
         return [
             {name: getattr(BACKENDS[name], op)(given, spec) for name in able}
@@ -198,7 +197,7 @@ def assert_same(op, spec, given, results):
 
 
 def compare(*calls):
-    for (op, given, spec), results in zip(calls, computed(*calls, **QUICKLY), strict=True):
+    for (op, given, spec), results in zip(calls, computed(*calls), strict=True):
         assert_same(op, spec, given, results)
 
 
@@ -215,7 +214,7 @@ def test_forms_in_lax_fold_what_is_far_off_to_the_same_place(padding):
         case = Case(op, "bilinear", 2, padding, False)
         far = np.where(operands(case)["grid"] > 1, 1e5, operands(case)["grid"])
         calls.append((op, operands(case) | {"grid": far}, case.spec))
-    for (op, given, spec), results in zip(calls, computed(*calls, **QUICKLY), strict=True):
+    for (op, given, spec), results in zip(calls, computed(*calls), strict=True):
         results.pop("cpu", None)
         assert set(results) == {"portable", "gpu", "tpu"}
         assert_same(op, spec, given, results)

@@ -1,13 +1,10 @@
 """How the form for TPUs shares a batch out: among turns of a loop, and among devices."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 from jaxwarp._sampler.backends import portable, tpu
-from parity_tests.harness.quickly import QUICKLY
 from parity_tests.test_backends import OPERATIONS, Case, assert_same, operands
 
 
@@ -19,7 +16,7 @@ def test_images_take_turns(op, turn, turns, monkeypatch):
     case = Case(op, "bilinear", 2, ("wrap", "border"), False, channels=2)
     given = {name: jnp.concatenate([x, x[::-1]]) for name, x in operands(case).items()}
 
-    @partial(jax.jit, compiler_options=QUICKLY)
+    @jax.jit
     def program(given):
         results = {"portable": getattr(portable, op)(given, case.spec)}
         results["one device"] = getattr(tpu, op)(given, case.spec)

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 import jaxwarp
 from parity_tests.harness import cases
 from parity_tests.harness.cases import Case, Problem
-from parity_tests.harness.quickly import QUICKLY
+from parity_tests.harness.quickly import OPTIMISED
 
 
 def function(case: Case, size: tuple[int, ...], **layout: int) -> Callable[..., jax.Array]:
@@ -87,7 +87,7 @@ def _program(lens, key, size, layout):
     """Compile once for all that share it; what shapes and dtypes say is left to jit's cache."""
     op, mode, padding, align_corners = key
     f = function(Case(op, 0, "", mode, padding, align_corners), size, **dict(layout))
-    options = QUICKLY if lens in _QUICK else None
+    options = OPTIMISED if lens is first_order else None
     return jax.jit(lambda *arguments: lens(f, *arguments), compiler_options=options)
 
 
@@ -95,7 +95,7 @@ def _program(lens, key, size, layout):
 
 
 def first_order(f, operands, cotangent):
-    """Return the value and the gradient of every operand."""
+    """Return the value and the gradient of every operand; as optimised as everyone's program."""
     result, pull = jax.vjp(f, *operands)
     return result, *pull(cotangent)
 
@@ -149,8 +149,3 @@ def checkpointed_scan(f, operands, stacks, cotangents):
 
 def _with(operands, i, x):
     return (*operands[:i], x, *operands[i + 1 :])
-
-
-# What these lenses look at is over before code is generated; `first_order` and all direct
-# calls run as optimised as everyone's.
-_QUICK = (second_order, differentiated_map, mapped_derivatives, checkpointed_scan)
