@@ -232,6 +232,18 @@ def test_few_channels_and_many(op, batch, channels):
     compare(*calls)
 
 
+@pytest.mark.parametrize(("batch", "channels"), [(3, 2), (1, 17)])
+@pytest.mark.parametrize("size", [(2, 512), (1, 2, 512)])
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_of_4096_bytes(mode, size, batch, channels):
+    """The kernels add to sums with longer rows, and copy them; for one image on several threads."""
+    paddings = ("wrap", "zeros", "border")[: len(size)]
+    case = Case("splat", mode, len(size), paddings, False, size=size, channels=channels)
+    grid, values = (operands(case)[name][:batch] for name in ("grid", "values"))
+    many = {"grid": np.concatenate([grid, -grid], 1), "values": np.concatenate([values] * 2, 2)}
+    compare((case.op, many, case.spec))
+
+
 def test_few_calls_are_left_to_the_portable_backend():
     for name in OTHERS:
         left = [c for c in CASES if not BACKENDS[name].supports(c.op, operands(c), c.spec)]

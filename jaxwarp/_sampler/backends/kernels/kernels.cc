@@ -187,13 +187,23 @@ template <class F> inline void with_channels(int64_t channels, F f) {
 // With many channels it pays to leave out what weighs nothing.
 constexpr int kManyChannels = 16;
 
-// n numbers that one instruction takes at once, or a few, wherever they are in memory.
+// As many bytes as one instruction takes at once: of longer vectors GCC makes single numbers.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+// n numbers that one instruction takes at once, wherever they are in memory.
 template <class T, int n> struct LanesOf {
   typedef T type __attribute__((vector_size(n * sizeof(T)), aligned(alignof(T))));
 };
 template <class T> struct LanesOf<T, 1> { using type = T; };
 template <class T, int n> using Lanes = typename LanesOf<T, n>::type;
-template <class T> constexpr int kMostLanes = 64 / int(sizeof(T));
+template <class T> constexpr int kMostLanes = kVectorBytes / int(sizeof(T));
+template <class T> constexpr int kFewLanes = 16 / int(sizeof(T));
 
 template <int n, class T> inline const Lanes<T, n>& lanes(const T* from) {
   return *reinterpret_cast<const Lanes<T, n>*>(from);
@@ -238,10 +248,9 @@ JAXWARP_INLINED inline int64_t dot_pieces(const T* rows, const T* row, int64_t c
 // The dot products of `row` with `count` others, one after the other in memory.
 template <int count, class T>
 JAXWARP_INLINED inline void dot_rows(const T* rows, const T* row, int64_t channels, T* dots) {
-  constexpr int most = kMostLanes<T>;
   T dot[count] = {};
-  int64_t c = dot_pieces<most, count>(rows, row, channels, 0, dot);
-  c = dot_pieces<most / 4, count>(rows, row, channels, c, dot);
+  int64_t c = dot_pieces<kMostLanes<T>, count>(rows, row, channels, 0, dot);
+  c = dot_pieces<kFewLanes<T>, count>(rows, row, channels, c, dot);
   for (; c < channels; ++c) {
     for (int k = 0; k < count; ++k) dot[k] += rows[k * channels + c] * row[c];
   }
@@ -359,10 +368,9 @@ template <class T, Mode mode, int N> struct Splat {
   static constexpr int K = TileT::K, R = TileT::R;
 
   static void run(const Call& call, const TileBuilder<T, mode, N>& builder, int64_t image,
-                  int64_t first, T* sums, TileT& tile) {
+                  int64_t first, const Numbers<T>& out, TileT& tile) {
     builder.weigh(image, first, tile);
     const auto values = points_of<const T>(call, call.values, image, first);
-    const auto out = image_of<T>(call, sums, 0);
     // A scale may be anything, so that even what weighs nothing may not be added.
     const bool many = call.channels_last && call.channels >= kManyChannels;
     if (tile.shifted && (many || tile.odd_count || call.scale)) builder.mask(tile);
@@ -386,34 +394,19 @@ template <class T, Mode mode, int N> struct Splat {
           out[pixel] += weights[place] * values[p];
         });
       });
-    } else if (rows_collide(tile)) {
-      for (int r = 0; r < R; ++r) runs<1>(tile, r, values, out);
+    } else if (tile.masked) {
+      add_runs<true>(tile, values, out);
     } else {
-      runs<R>(tile, 0, values, out);
-    }
-  }
-
-  // Whether rows are a multiple of 4096 bytes apart. Processors compare only the lower bits of
-  // addresses at first: reading a pixel then waits for the one above it to be written.
-  static bool rows_collide(const TileT& tile) {
-    return R > 1 && tile.row[1] * int64_t(sizeof(T)) % 4096 == 0;
-  }
-
-  template <int rows> static void runs(const TileT& tile, int first, const T* values, T* out) {
-    if (tile.masked) {
-      add_runs<rows, true>(tile, first, values, out);
-    } else {
-      add_runs<rows, false>(tile, first, values, out);
+      add_runs<false>(tile, values, out);
     }
   }
 
   // Number by number: a run's second would often be the next run's first, and a processor waits
   // to read a pair of which it has just written one half.
-  template <int rows, bool masked>
-  static void add_runs(const TileT& tile, int first, const T* values, T* out) {
+  template <bool masked> static void add_runs(const TileT& tile, const T* values, T* out) {
     for (int p = 0; p < tile.count; ++p) {
       const T value = values[p];
-      for (int r = first; r < first + rows; ++r) {
+      for (int r = 0; r < R; ++r) {
         T* to = out + tile.start[p] + tile.row[r];
         for (int k = 0; k < K; ++k) {
           T part = tile.weight[r][p * K + k] * value;
@@ -571,7 +564,7 @@ constexpr int64_t kWorthAThread = 1 << 14;
 template <template <class, Mode, int> class Operation, class T, Mode mode, int N>
 void run_pointwise(const Call& call, const Threads& threads) {
   using TileT = Tile<T, mode, N>;
-  const TileBuilder<T, mode, N> builder(call);
+  const TileBuilder<T, mode, N> builder(call, call.spatial[N - 1]);
   const int64_t cost = call.channels + 8, tiles = divide_up(kWorthAThread, cost * TileT::P);
   const int64_t chunk = std::min(call.points, tiles * TileT::P);
   if (chunk == 0) return;
@@ -587,44 +580,69 @@ void run_pointwise(const Call& call, const Threads& threads) {
   });
 }
 
+// How sums lie in memory: lines of an image's rows, `pitch` numbers apart.
+//
+// Rows of a multiple of 4096 bytes get in each other's way: they share few places in the first
+// cache, and as processors compare only the lower bits of addresses at first, reading a pixel waits
+// for the one above it to be written. Lines that are longer than rows do not, but must be copied;
+// that pays for planes (a third is saved), not for channels that lie side by side.
+struct Lines {
+  int64_t length, per_plane, pitch;
+
+  Lines(const Call& call, int64_t element)
+      : length(call.spatial[call.axes - 1]),
+        per_plane(length == 0 ? 0 : pixels_of(call) / length), pitch(length) {
+    const bool collide = per_plane > 1 && length * element % 4096 == 0;
+    const bool pays = !call.channels_last && 2 * call.points >= length * per_plane;
+    if (collide && pays) pitch += 64 / element;
+  }
+};
+
 // Adds to each image from one thread or, where images are fewer than threads, from several, each
 // with a range of the points and sums of its own, which are added up at the end. So the result
 // depends on the number of threads, but not on which of them is faster.
 template <class T, Mode mode, int N> void run_splat(const Call& call, const Threads& threads) {
   using TileT = Tile<T, mode, N>;
-  const TileBuilder<T, mode, N> builder(call);
-  const int64_t size = call.channels * pixels_of(call);
+  const Lines lines(call, sizeof(T));
+  const TileBuilder<T, mode, N> builder(call, lines.pitch);
+  const int64_t plane = lines.per_plane * lines.pitch, size = call.channels * plane;
   int64_t ranges = std::max<int64_t>(1, threads.count / std::max<int64_t>(1, call.batch));
   // Sums of one's own cost as much as the image is large.
   const int64_t work = call.points * call.channels * TileT::R * TileT::K;
   ranges = std::max<int64_t>(1, std::min({ranges, work / std::max<int64_t>(1, size),
                                           work / kWorthAThread}));
   T* out = static_cast<T*>(call.out);
-  std::unique_ptr<T[]> more(ranges > 1 ? new T[(ranges - 1) * call.batch * size] : nullptr);
+  const int64_t in_place = lines.pitch == lines.length;  // ranges that need no sums of their own
+  const int64_t owned = (ranges - in_place) * call.batch * size;
+  std::unique_ptr<T[]> more(owned > 0 ? new T[owned] : nullptr);
   const auto sums_of = [&](int64_t image, int64_t range) {
-    return range == 0 ? out + image * size
-                      : more.get() + ((range - 1) * call.batch + image) * size;
+    return range < in_place ? out + image * size
+                            : more.get() + ((range - in_place) * call.batch + image) * size;
   };
   run_on(threads, call.batch * ranges, [&](int64_t i) {
     const int64_t image = i / ranges, range = i % ranges;
     T* sums = sums_of(image, range);
     for (int64_t j = 0; j < size; ++j) sums[j] = 0;
+    const Numbers<T> to{sums, call.channels, call.channels_last ? call.channels : plane};
     TileT tile;
     for_each_tile<TileT::P>(call, call.points * range / ranges,
                             call.points * (range + 1) / ranges, [&](int64_t first, int count) {
       builder.find(image, first, count, tile);
-      Splat<T, mode, N>::run(call, builder, image, first, sums, tile);
+      Splat<T, mode, N>::run(call, builder, image, first, to, tile);
     });
   });
-  if (ranges == 1) return;
-  const int64_t parts = divide_up(size, kWorthAThread);
+  if (owned == 0) return;
+  const int64_t count = call.channels * lines.per_plane;
+  const int64_t some = divide_up(kWorthAThread, lines.length), parts = divide_up(count, some);
   run_on(threads, call.batch * parts, [&](int64_t i) {
-    const int64_t image = i / parts, begin = i % parts * kWorthAThread;
-    const int64_t end = std::min(begin + kWorthAThread, size);
-    T* to = sums_of(image, 0);
-    for (int64_t range = 1; range < ranges; ++range) {
-      const T* from = sums_of(image, range);
-      for (int64_t j = begin; j < end; ++j) to[j] += from[j];
+    const int64_t image = i / parts, begin = i % parts * some;
+    for (int64_t line = begin; line < std::min(begin + some, count); ++line) {
+      T* to = out + (image * count + line) * lines.length;
+      for (int64_t range = in_place; range < ranges; ++range) {
+        const T* from = sums_of(image, range) + line * lines.pitch;
+        const bool begins = range == 0;
+        for (int64_t j = 0; j < lines.length; ++j) to[j] = (begins ? T(0) : to[j]) + from[j];
+      }
     }
   });
 }

@@ -65,7 +65,14 @@ template <class T, Mode mode, int N> class TileBuilder {
   using TileT = Tile<T, mode, N>;
   static constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
 
-  explicit TileBuilder(const Call& call) : call_(call), orders_(orders_of(call)) {}
+  // Rows of the image begin `pitch` pixels apart.
+  TileBuilder(const Call& call, int64_t pitch) : call_(call), orders_(orders_of(call)) {
+    int64_t stride = 1;
+    for (int a = N - 1; a >= 0; --a) {
+      stride_[a] = int32_t(stride);
+      stride *= a == N - 1 ? pitch : call.spatial[a];
+    }
+  }
 
   // Looks at `count` points of an image from `first` on; they share a window.
   JAXWARP_ONCE void find(int64_t image, int64_t first, int count, TileT& tile) const {
@@ -192,10 +199,9 @@ template <class T, Mode mode, int N> class TileBuilder {
       int32_t* pixel = tile.odd_pixel[tile.odd_count];
       tile.odd[tile.odd_count++] = p;
       for (int t = 0; t < R * K; ++t) {
-        int32_t flat = 0, stride = 1;
+        int32_t flat = 0;
         for (int a = N - 1, rest = t; a >= 0; --a, rest /= K) {
-          flat += lane_pixel(tile.axis[a], rest % K, p) * stride;
-          stride *= int32_t(call_.spatial[a]);
+          flat += lane_pixel(tile.axis[a], rest % K, p) * stride_[a];
         }
         pixel[t] = flat;
       }
@@ -207,11 +213,8 @@ template <class T, Mode mode, int N> class TileBuilder {
   }
 
   void find_starts(TileT& tile) const {
-    int32_t strides[N], stride = 1;
-    for (int a = N - 1; a >= 0; --a) {
-      strides[a] = stride;
-      stride *= int32_t(call_.spatial[a]);
-    }
+    int32_t strides[N];  // compilers do not know that starts are not these
+    std::copy_n(stride_, N, strides);
     for (int r = 0; r < R; ++r) {
       tile.row[r] = 0;
       for (int a = N - 2, rest = r; a >= 0; --a, rest /= K) tile.row[r] += rest % K * strides[a];
@@ -249,6 +252,7 @@ template <class T, Mode mode, int N> class TileBuilder {
 
   const Call& call_;
   const Orders orders_;
+  int32_t stride_[N];  // from one pixel to the next along each axis
 };
 
 }  // namespace
