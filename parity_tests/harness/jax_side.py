@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 import jaxwarp
 from parity_tests.harness import cases
 from parity_tests.harness.cases import Case, Problem
-from parity_tests.harness.quickly import OPTIMISED
+from parity_tests.harness.quickly import OPTIMISED, QUICK
 
 
 def function(case: Case, size: tuple[int, ...], **layout: int) -> Callable[..., jax.Array]:
@@ -87,7 +87,7 @@ def _program(lens, key, size, layout):
     """Compile once for all that share it; what shapes and dtypes say is left to jit's cache."""
     op, mode, padding, align_corners = key
     f = function(Case(op, 0, "", mode, padding, align_corners), size, **dict(layout))
-    options = OPTIMISED if lens is first_order else None
+    options = OPTIMISED if lens is first_order else QUICK
     return jax.jit(lambda *arguments: lens(f, *arguments), compiler_options=options)
 
 

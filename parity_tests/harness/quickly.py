@@ -16,18 +16,24 @@ import jax
 _OLDER_EMITTERS = jax.__version_info__ < (0, 11)
 _CONFIG = "jax_disable_most_optimizations"
 
-# For programs that are compiled as everyone's are, by `jax.jit(..., compiler_options=OPTIMISED)`.
-OPTIMISED: dict[str, int | bool] = {
-    "xla_backend_optimization_level": 3,
-    "xla_llvm_disable_expensive_passes": False,
-}
-if _OLDER_EMITTERS:
-    OPTIMISED["xla_cpu_use_fusion_emitters"] = True
+_WANTED = not os.environ.get("JAXWARP_OPTIMISED")
+
+
+def _options(optimised: bool) -> dict[str, int | bool]:
+    options: dict[str, int | bool] = {
+        "xla_backend_optimization_level": 3 if optimised else 0,
+        "xla_llvm_disable_expensive_passes": not optimised,
+    }
+    return options | ({"xla_cpu_use_fusion_emitters": optimised} if _OLDER_EMITTERS else {})
+
+
+# For `jax.jit(..., compiler_options=...)`, whatever the rest is compiled as.
+OPTIMISED, QUICK = _options(True), _options(not _WANTED)
 
 
 def from_now_on() -> None:
     """Compile quickly in this process, before which XLA has compiled nothing, and its children."""
-    if os.environ.get("JAXWARP_OPTIMISED"):
+    if not _WANTED:
         return
     jax.config.update(_CONFIG, True)
     os.environ[_CONFIG.upper()] = "1"
