@@ -14,7 +14,13 @@ from jaxwarp.testing import plugin
 from parity_tests.harness import compare, quickly, report
 
 # Here the code that is compiled is the question. All else is compiled quickly.
-OPTIMISED = ("test_values", "test_gradients", "test_dtypes", "test_layouts", "test_workarounds")
+_COMPILED_AS_USERS_DO = (
+    "test_values",
+    "test_gradients",
+    "test_dtypes",
+    "test_layouts",
+    "test_workarounds",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def optimised(request: pytest.FixtureRequest) -> Iterator[None]:
     """Compile as users do where that makes a difference."""
-    with quickly.paused() if request.path.stem in OPTIMISED else nullcontext():
+    with quickly.paused() if request.path.stem in _COMPILED_AS_USERS_DO else nullcontext():
         yield
 
 

@@ -15,6 +15,7 @@ a spline fitted in float32 loses up to the condition number of its system.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,9 @@ from jaxwarp._spline.kernel import affine_terms, frame, in_frame, kernel, system
 
 # Rows of the matrix made at once: bounds the float64 workspace on the host.
 _ROWS_AT_ONCE = 4096
+
+# Terms of a sum that cost less than an ulp of the result; twice as many columns cost a sixth.
+_SUMMED_AT_ONCE = 512
 
 
 @jax.tree_util.register_dataclass
@@ -117,9 +121,24 @@ def _apply(operator: ThinPlateOperator, source: jax.Array) -> jax.Array:
     base, matrix, target = (
         x.astype(dtype) for x in (operator.base, operator.matrix, operator.target)
     )
-    displacement = source.astype(dtype) - target
+    displacement = _in_blocks(source.astype(dtype) - target)
+    product = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
     if matrix.shape[0] == 1:  # one (P, T) x (T, N n) product rather than N thin ones
-        moved = jnp.einsum("pt,btn->bpn", matrix[0], displacement, precision=lax.Precision.HIGHEST)
+        moved = product("pt,btkn->bpkn", matrix[0], displacement)
     else:
-        moved = jnp.einsum("bpt,btn->bpn", matrix, displacement, precision=lax.Precision.HIGHEST)
-    return base + moved.reshape(-1, *base.shape[1:])
+        moved = product("bpt,btkn->bpkn", matrix, displacement)
+    return base + moved.sum(2).reshape(-1, *base.shape[1:])
+
+
+def _in_blocks(displacement: jax.Array) -> jax.Array:
+    """Give each block of points (N, T, n) columns of its own, (N, T, blocks, n), else zero.
+
+    XLA sums on a CPU term by term, and the more terms, the more digits are lost; on some
+    processors 1024 were too many. The product of a part of the matrix would copy that part.
+    """
+    count = displacement.shape[1]
+    blocks = -(-count // _SUMMED_AT_ONCE)
+    if blocks == 1:
+        return displacement[:, :, None]
+    own = np.arange(count)[:, None] * blocks // count == np.arange(blocks)
+    return jnp.where(own[None, :, :, None], displacement[:, :, None], 0)
