@@ -30,7 +30,7 @@ from jaxwarp._spline.kernel import affine_terms, frame, in_frame, kernel, system
 # Rows of the matrix made at once: bounds the float64 workspace on the host.
 _ROWS_AT_ONCE = 4096
 
-# Terms of a sum that cost less than an ulp of the result; twice as many columns cost a sixth.
+# Terms of a sum that cost less than an ulp of the result; twice as many columns cost a fifth.
 _SUMMED_AT_ONCE = 512
 
 
