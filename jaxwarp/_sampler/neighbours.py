@@ -97,28 +97,14 @@ class Neighbour(NamedTuple):
         return sum(terms[1:], terms[0])
 
 
-class AxisTap(NamedTuple):
-    """One tap along one axis, with its weight for each term of the spec."""
-
-    pixel: jax.Array
-    inside: jax.Array
-    weights: tuple[jax.Array, ...]
-
-
-def taps_of_axis(axis: int, points: Points, spec: SampleSpec) -> list[AxisTap]:
+def taps_of_axis(axis: int, points: Points, spec: SampleSpec) -> list[Tap]:
     """List the taps along one axis, each with its weights for all terms."""
-    rule, where = spec.along(axis), (spec.spatial[axis], points.sizes[axis], points.firsts[axis])
-    taps: dict[int, list[Tap]] = {
-        order: axis_taps(points.positions[axis], rule, order, *where)
-        for order in {o[axis] for o in spec.orders}
-    }
-    return [
-        AxisTap(same[0].pixel, same[0].inside, tuple(tap.weight for tap in same))
-        for same in zip(*(taps[o[axis]] for o in spec.orders), strict=True)
-    ]
+    orders = [order[axis] for order in spec.orders]
+    where = (spec.spatial[axis], points.sizes[axis], points.firsts[axis])
+    return axis_taps(points.positions[axis], spec.along(axis), orders, *where)
 
 
-def _neighbour(taps: Sequence[AxisTap], spec: SampleSpec) -> Neighbour:
+def _neighbour(taps: Sequence[Tap], spec: SampleSpec) -> Neighbour:
     pixel, inside, weights = taps[0]
     for tap, length in zip(taps[1:], spec.spatial[1:], strict=True):
         pixel = pixel * length + tap.pixel
@@ -144,7 +130,7 @@ def fold_neighbours(
     """
     axes, taps_each, looped = len(spec.spatial), spec.kernel.taps, _looped_axes(spec)
 
-    def visit_rest(carry: _T, points: Points, chosen: tuple[AxisTap, ...]) -> _T:
+    def visit_rest(carry: _T, points: Points, chosen: tuple[Tap, ...]) -> _T:
         rest = [taps_of_axis(axis, points, spec) for axis in range(looped, axes)]
         for taps in itertools.product(*rest):
             carry = visit(carry, _neighbour((*chosen, *taps), spec))

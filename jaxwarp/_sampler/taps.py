@@ -1,6 +1,6 @@
 """Taps: which pixels a coordinate reads along one axis, and with which weights.
 
-*Taps* are a short list of (pixel, inside, weight). A tap that is not inside the image reads
+*Taps* are a short list of (pixel, inside, weights). A tap that is not inside the image reads
 zero and writes nothing. *Derivatives* of the weights with respect to the position are again
 weights on the same pixels: `jax.jvp` of the plain formulas.
 
@@ -8,7 +8,7 @@ An axis need not be a whole array axis: ``first`` and ``size`` describe a window
 may be traced values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from jaxwarp import _coords
 from jaxwarp._coords import Dim
-from jaxwarp._sampler.interpolation import KERNELS
+from jaxwarp._sampler.interpolation import KERNELS, Kernel
 from jaxwarp._sampler.padding import PADDINGS
 from jaxwarp._sampler.rules import AxisRule
 
@@ -26,11 +26,11 @@ _W = TypeVar("_W")
 
 
 class Tap(NamedTuple):
-    """One pixel that a position reads: where it is, whether it exists, its weight."""
+    """One pixel that a position reads: where it is, whether it exists, its weight per term."""
 
     pixel: jax.Array
     inside: jax.Array
-    weight: jax.Array
+    weights: tuple[jax.Array, ...]
 
 
 def position(g: jax.Array, rule: AxisRule, size: ArrayLike) -> jax.Array:
@@ -48,31 +48,45 @@ def slope(g: jax.Array, rule: AxisRule, size: ArrayLike) -> jax.Array:
 
 
 def axis_taps(
-    p: jax.Array, rule: AxisRule, order: int, length: Dim, size: ArrayLike, first: ArrayLike = 0
+    p: jax.Array,
+    rule: AxisRule,
+    orders: Sequence[int],
+    length: Dim,
+    size: ArrayLike,
+    first: ArrayLike = 0,
 ) -> list[Tap]:
     """List the taps of positions along one axis.
 
     Args:
         p: Positions, from `position`.
         rule: Mode, padding and coordinate frame.
-        order: Which derivative of the weights with respect to the position to return.
+        orders: For each term, which derivative of the weights with respect to the position.
         length: Length of the array axis; indices are in [0, length).
         size: Number of pixels in the window that is sampled.
         first: Index of the window's first pixel.
     """
-    kernel = KERNELS[rule.mode]
-    weights = kernel.weights
-    for _ in range(order):
-        weights = _differentiate(weights)
-    padding = PADDINGS[rule.padding_mode]
+    kernel, padding = KERNELS[rule.mode], PADDINGS[rule.padding_mode]
     padding = padding if kernel.pads_taps or padding.joins_ends else PADDINGS["zeros"]
     anchor = kernel.anchor(p)
     start = padding.start(anchor, size)
     pixels = padding.pixels(start, kernel.offsets, size, rule.align_corners)
+    weights = _weights(kernel, p - anchor, orders)
     return [
-        Tap(*_in_array(pixel, size, length, first), weight)
-        for pixel, weight in zip(pixels, weights(p - anchor), strict=True)
+        Tap(*_in_array(pixel, size, length, first), of_terms)
+        for pixel, of_terms in zip(pixels, weights, strict=True)
     ]
+
+
+def _weights(
+    kernel: Kernel, t: jax.Array, orders: Sequence[int]
+) -> Iterator[tuple[jax.Array, ...]]:
+    """Return each tap's weight for every term; terms of one order share them."""
+    weights, of_order = kernel.weights, {}
+    for order in range(max(orders) + 1):
+        if order in orders:
+            of_order[order] = weights(t)
+        weights = _differentiate(weights)
+    return zip(*(of_order[order] for order in orders), strict=True)
 
 
 def _differentiate(f: Callable[[jax.Array], _W]) -> Callable[[jax.Array], _W]:

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxwarp._sampler.neighbours import AxisTap, Neighbour, Points, fold_neighbours, taps_of_axis
+from jaxwarp._sampler.neighbours import Neighbour, Points, fold_neighbours, taps_of_axis
 from jaxwarp._sampler.spec import SampleSpec
+from jaxwarp._sampler.taps import Tap
 
 _T = TypeVar("_T")
 
@@ -137,7 +138,7 @@ class _Span(NamedTuple):
     weights: tuple[jax.Array, ...]
 
 
-def _span(taps: Sequence[AxisTap], cut: AxisCut) -> _Span:
+def _span(taps: Sequence[Tap], cut: AxisCut) -> _Span:
     first = taps[0].pixel
     if not cut.joined:
         outermost = jnp.full_like(first, cut.length)
