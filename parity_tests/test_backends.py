@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import zlib
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler import Rule, SampleSpec
 from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable
 from jaxwarp._sampler.interpolation import KERNELS
+from parity_tests.harness.quickly import QUICK
 
 OPERATIONS = ("sample", "splat", "correlate")
 MODES = ("nearest", "bilinear", "bicubic")
@@ -170,7 +171,7 @@ def computed(*calls):
         for op, given, spec in calls
     ]
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def program(operands):
         return [
             {name: getattr(BACKENDS[name], op)(given, spec) for name in able}

@@ -5,6 +5,7 @@ Run as a program of its own, because checked signatures raise before our own che
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,11 @@ HOOKED = [f"jaxwarp.{m}" for m in (*PUBLIC, *ROOMS, *(f"nn.{m}" for m in MODULES
 with install_import_hook(HOOKED, "beartype.beartype") if __name__ == "__main__" else nullcontext():
     import jaxwarp
     import jaxwarp.nn
+
+
+def traced(call: Callable[..., None], *arguments: int) -> None:
+    """Call with arrays that have a shape and a dtype, and no values: signatures say no more."""
+    jax.eval_shape(partial(call, *arguments))
 
 
 def samplers(axes: int, channel_axis: int) -> None:
@@ -88,7 +94,8 @@ def splines(axes: int) -> None:
     source = jnp.tile(target, (2, 1, 1)) + 0.1
     size = (2, 1, *(4, 3, 2)[:axes])
     jaxwarp.tps_grid(target, source, size, smoothing=0.1)
-    jaxwarp.tps_operator(target, size)(source)
+    known = np.random.default_rng(0).random((1, 6, axes), np.float32)
+    jaxwarp.tps_operator(known, size)(source)
     spline = jaxwarp.tps_fit(target, source, smoothing=np.float32(0.0))
     points = jaxwarp.tps_apply(spline, source)
     jaxwarp.tps_invert(spline, points)
@@ -108,7 +115,7 @@ def objects(channel_axis: int) -> None:
 
 
 def modules(axes: int, channel_axis: int) -> None:
-    """Families of warps, and both modules of splines."""
+    """Families of warps."""
     spatial = (9, 8, 7)[:axes]
     shape = (2, *spatial, 3) if channel_axis == -1 else (2, 3, *spatial)
     for family in FAMILIES if axes == 2 else ("affine", "tps"):
@@ -121,7 +128,12 @@ def modules(axes: int, channel_axis: int) -> None:
                 size=size,
                 channel_axis=channel_axis,
             )
-            jax.eval_shape(layer, jnp.ones(shape))
+            layer(jnp.ones(shape))
+
+
+def spline_modules(axes: int) -> None:
+    """Both modules of splines."""
+    spatial = (9, 8, 7)[:axes]
     target = jaxwarp.nn.TPSTransform((2,) * axes).points()
     for module in (jaxwarp.nn.TPSGrid, jaxwarp.nn.LearnedTPSGrid):
         for points in (target, np.asarray(target)[None]):
@@ -149,16 +161,17 @@ def main() -> None:
     grid = jaxwarp.nn.TPSGrid(jaxwarp.nn.TPSTransform((2, 2)).points(), (3, 3))
     assert is_checked(lambda: grid(jnp.zeros((4, 2))))
     for axes in (1, 2, 3):
-        grids(axes)
-        flows(axes)
-        splines(axes)
-        modules(axes, channel_axis=-1)
+        traced(grids, axes)
+        traced(flows, axes)
+        traced(splines, axes)
+        traced(modules, axes, -1)
+        spline_modules(axes)
     matrices()
     localization()
-    modules(2, channel_axis=1)
+    traced(modules, 2, 1)
     for channel_axis in (1, -1):
-        samplers(2, channel_axis)
-        objects(channel_axis)
+        traced(samplers, 2, channel_axis)
+        traced(objects, channel_axis)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -76,8 +75,7 @@ def run(
     size = () if case.samples else problem.size
     key = (case.op, case.mode, case.padding, case.align_corners)
     program = _program(lens, key, size, tuple(sorted(layout.items())))
-    arguments = jax.tree.map(jnp.asarray, (tuple(problem.operands.values()), *arguments))
-    return jax.tree.map(np.asarray, program(*arguments))
+    return jax.tree.map(np.asarray, program(tuple(problem.operands.values()), *arguments))
 
 
 # Tests that share a program follow each other, with other lenses in between; in test_properties

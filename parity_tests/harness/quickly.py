@@ -14,6 +14,9 @@ import jax
 
 # Loops from LLVM's older emitters instead of MLIR's take half the time. Newer XLAs have only one.
 _OLDER_EMITTERS = jax.__version_info__ < (0, 11)
+# LLVM's code is split into so many parts, for threads. To do so costs a tenth of the work, and here
+# every core has a test of its own.
+_PARTS = "xla_cpu_parallel_codegen_split_count"
 _CONFIG = "jax_disable_most_optimizations"
 
 _WANTED = not os.environ.get("JAXWARP_OPTIMISED")
@@ -23,6 +26,7 @@ def _options(optimised: bool) -> dict[str, int | bool]:
     options: dict[str, int | bool] = {
         "xla_backend_optimization_level": 3 if optimised else 0,
         "xla_llvm_disable_expensive_passes": not optimised,
+        _PARTS: 32 if optimised else 1,
     }
     return options | ({"xla_cpu_use_fusion_emitters": optimised} if _OLDER_EMITTERS else {})
 
