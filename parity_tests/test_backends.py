@@ -27,7 +27,7 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler import Rule, SampleSpec
 from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable
 from jaxwarp._sampler.interpolation import KERNELS
-from parity_tests.harness.quickly import QUICK
+from parity_tests.harness import quickly
 
 OPERATIONS = ("sample", "splat", "correlate")
 MODES = ("nearest", "bilinear", "bicubic")
@@ -171,7 +171,7 @@ def computed(*calls):
         for op, given, spec in calls
     ]
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @partial(jax.jit, compiler_options=quickly.options(optimised=False))
     def program(operands):
         return [
             {name: getattr(BACKENDS[name], op)(given, spec) for name in able}

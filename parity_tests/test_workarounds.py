@@ -21,8 +21,8 @@ import jaxwarp
 from jaxwarp._objects import windows
 from jaxwarp._spline import kernel
 from jaxwarp._workarounds.division import LEVELS
+from parity_tests.harness import quickly
 from parity_tests.harness.control_points import lattice, scattered, shaken
-from parity_tests.harness.quickly import OPTIMISED
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,8 +93,9 @@ def test_a_point_is_apart_from_itself_without_room_for_rounding(
     def along_step(x, step):
         return jax.jvp(total, (x,), (step,))[1]
 
-    forward = jax.jit(along_step, compiler_options=OPTIMISED)(target, step)
-    reverse = jax.jit(jax.grad(total), compiler_options=OPTIMISED)(target)
+    options = quickly.options(optimised=True)
+    forward = jax.jit(along_step, compiler_options=options)(target, step)
+    reverse = jax.jit(jax.grad(total), compiler_options=options)(target)
     off = abs(jnp.vdot(reverse, step) - forward) > 0.01 * abs(forward)
     assert off == (not rounding and not mended_in(0, 12))
 

@@ -94,6 +94,7 @@ def splines(axes: int) -> None:
     source = jnp.tile(target, (2, 1, 1)) + 0.1
     size = (2, 1, *(4, 3, 2)[:axes])
     jaxwarp.tps_grid(target, source, size, smoothing=0.1)
+    # An operator is computed on the host, from values.
     known = np.random.default_rng(0).random((1, 6, axes), np.float32)
     jaxwarp.tps_operator(known, size)(source)
     spline = jaxwarp.tps_fit(target, source, smoothing=np.float32(0.0))

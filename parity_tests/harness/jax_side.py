@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 import jaxwarp
-from parity_tests.harness import cases
+from parity_tests.harness import cases, quickly
 from parity_tests.harness.cases import Case, Problem
-from parity_tests.harness.quickly import OPTIMISED, QUICK
 
 
 def function(case: Case, size: tuple[int, ...], **layout: int) -> Callable[..., jax.Array]:
@@ -85,7 +84,7 @@ def _program(lens, key, size, layout):
     """Compile once for all that share it; what shapes and dtypes say is left to jit's cache."""
     op, mode, padding, align_corners = key
     f = function(Case(op, 0, "", mode, padding, align_corners), size, **dict(layout))
-    options = OPTIMISED if lens is first_order else QUICK
+    options = quickly.options(optimised=lens is first_order)
     return jax.jit(lambda *arguments: lens(f, *arguments), compiler_options=options)
 
 

@@ -14,30 +14,35 @@ import jax
 
 # Loops from LLVM's older emitters instead of MLIR's take half the time. Newer XLAs have only one.
 _OLDER_EMITTERS = jax.__version_info__ < (0, 11)
-# LLVM's code is split into so many parts, for threads. To do so costs a tenth of the work, and here
-# every core has a test of its own.
-_PARTS = "xla_cpu_parallel_codegen_split_count"
 _CONFIG = "jax_disable_most_optimizations"
 
-_WANTED = not os.environ.get("JAXWARP_OPTIMISED")
 
+def options(optimised: bool) -> dict[str, int | bool] | None:
+    """Return what `jax.jit` takes as ``compiler_options``, whatever the rest is compiled as.
 
-def _options(optimised: bool) -> dict[str, int | bool]:
-    options: dict[str, int | bool] = {
+    None, its default, where nothing is compiled quickly: on GPUs, say.
+    """
+    if not _is_wanted_here():
+        return None
+    chosen: dict[str, int | bool] = {
         "xla_backend_optimization_level": 3 if optimised else 0,
         "xla_llvm_disable_expensive_passes": not optimised,
-        _PARTS: 32 if optimised else 1,
     }
-    return options | ({"xla_cpu_use_fusion_emitters": optimised} if _OLDER_EMITTERS else {})
+    if _OLDER_EMITTERS:
+        chosen["xla_cpu_use_fusion_emitters"] = optimised
+        # Parts of the code, for threads. To split it costs a tenth of the work, and here every core
+        # has a test of its own.
+        chosen["xla_cpu_parallel_codegen_split_count"] = 32 if optimised else 1
+    return chosen
 
 
-# For `jax.jit(..., compiler_options=...)`, whatever the rest is compiled as.
-OPTIMISED, QUICK = _options(True), _options(not _WANTED)
+def _is_wanted_here() -> bool:
+    return _CONFIG.upper() in os.environ
 
 
 def from_now_on() -> None:
     """Compile quickly in this process, before which XLA has compiled nothing, and its children."""
-    if not _WANTED:
+    if os.environ.get("JAXWARP_OPTIMISED"):
         return
     jax.config.update(_CONFIG, True)
     os.environ[_CONFIG.upper()] = "1"
@@ -49,7 +54,6 @@ def from_now_on() -> None:
 @contextmanager
 def paused() -> Iterator[None]:
     """Optimise within this block."""
-    quick = _CONFIG.upper() in os.environ
     jax.config.update(_CONFIG, False)
     yield
-    jax.config.update(_CONFIG, quick)
+    jax.config.update(_CONFIG, _is_wanted_here())
