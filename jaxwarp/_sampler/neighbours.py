@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from jaxwarp import _coords
 from jaxwarp._sampler.spec import SampleSpec
-from jaxwarp._sampler.taps import Tap, axis_taps, position, slope
+from jaxwarp._sampler.taps import Tap, position, slope, taps_at
 
 _T = TypeVar("_T")
 
@@ -101,7 +101,7 @@ def taps_of_axis(axis: int, points: Points, spec: SampleSpec) -> list[Tap]:
     """List the taps along one axis, each with its weights for all terms."""
     orders = [order[axis] for order in spec.orders]
     where = (spec.spatial[axis], points.sizes[axis], points.firsts[axis])
-    return axis_taps(points.positions[axis], spec.along(axis), orders, *where)
+    return taps_at(points.positions[axis], spec.along(axis), orders, *where)
 
 
 def _neighbour(taps: Sequence[Tap], spec: SampleSpec) -> Neighbour:

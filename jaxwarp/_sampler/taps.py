@@ -47,7 +47,7 @@ def slope(g: jax.Array, rule: AxisRule, size: ArrayLike) -> jax.Array:
     return _differentiate(lambda g: position(g, rule, size))(g)
 
 
-def axis_taps(
+def taps_at(
     p: jax.Array,
     rule: AxisRule,
     orders: Sequence[int],
