@@ -92,29 +92,41 @@ def cut_of(spec: SampleSpec, axes: int) -> Cut:
 class Block(NamedTuple):
     """One block for every point: its number, which of its pixels are read, their weights.
 
-    The pixels of a block are the last axis of ``inside`` and of each term's weights.
+    The pixels of a block are an axis of ``inside`` and of each term's weights: the first or the
+    last, as the machine's rows are. They stay together: XLA would compute again, for every pixel
+    that is cut out of them, all that it fuses the cut with.
     """
 
     number: jax.Array
     inside: jax.Array
     weights: tuple[jax.Array, ...]
+    pixel_axis: int
 
     def weigh(self, scale: jax.Array | None) -> jax.Array:
         """Return one weight for each pixel: the terms', summed by their scales."""
         if scale is None:
             return self.weights[0]
-        return _sum([scale[..., m, None] * weight for m, weight in enumerate(self.weights)])
+        scales = [jnp.expand_dims(scale[..., m], self.pixel_axis) for m in range(scale.shape[-1])]
+        return _sum([s * weight for s, weight in zip(scales, self.weights, strict=True)])
 
 
 def fold_blocks(
-    visit: Callable[[_T, Block], _T], carry: _T, points: Points, spec: SampleSpec, cut: Cut
+    visit: Callable[[_T, Block], _T],
+    carry: _T,
+    points: Points,
+    spec: SampleSpec,
+    cut: Cut,
+    pixel_axis: int,
 ) -> _T:
-    """Visit the blocks of every point: one for each choice of taps along the axes before."""
+    """Visit the blocks of every point: one for each choice of taps along the axes before.
+
+    ``pixel_axis``, 0 or -1, is where their pixels are.
+    """
     before = len(spec.spatial) - len(cut)
-    spans = [
-        _span(taps_of_axis(before + axis, points, spec), along) for axis, along in enumerate(cut)
-    ]
-    trailing = _block(spans, cut)
+    trailing = _span(taps_of_axis(before, points, spec), cut[0], pixel_axis)
+    for axis, along in enumerate(cut[1:], start=before + 1):
+        span = _span(taps_of_axis(axis, points, spec), along, pixel_axis)
+        trailing = _both(trailing, span, along.number)
     if not before:
         return visit(carry, trailing)
     outer = spec._replace(
@@ -125,20 +137,13 @@ def fold_blocks(
     leading = Points(points.positions[:before], points.firsts[:before], points.sizes[:before])
 
     def visit_outer(carry: _T, neighbour: Neighbour) -> _T:
-        return visit(carry, _joined(neighbour, trailing, cut))
+        return visit(carry, _both(_alone(neighbour, pixel_axis), trailing, math.prod(cut.counts)))
 
     return fold_neighbours(visit_outer, carry, leading, outer)
 
 
-class _Span(NamedTuple):
-    """A block along one axis: its number and, as their last axis, its pixels."""
-
-    number: jax.Array
-    inside: jax.Array
-    weights: tuple[jax.Array, ...]
-
-
-def _span(taps: Sequence[Tap], cut: AxisCut) -> _Span:
+def _span(taps: Sequence[Tap], cut: AxisCut, pixel_axis: int) -> Block:
+    """Make the blocks along one axis."""
     first = taps[0].pixel
     if not cut.joined:
         outermost = jnp.full_like(first, cut.length)
@@ -146,45 +151,49 @@ def _span(taps: Sequence[Tap], cut: AxisCut) -> _Span:
             pixel = jnp.where(tap.inside, tap.pixel, outermost)
             first = pixel if tap is taps[0] else jnp.minimum(first, pixel)
     start = cut.starts_at(first)
-    at = jnp.arange(cut.width, dtype=jnp.int32).reshape(*[1] * first.ndim, cut.width)
-    hits = [
-        (cut.distance(tap.pixel, start)[..., None] == at) & tap.inside[..., None] for tap in taps
-    ]
+    at = jnp.arange(cut.width, dtype=jnp.int32).reshape(-1, *[1] * first.ndim)
+    at = jnp.moveaxis(at, 0, pixel_axis)
+
+    def each(x: jax.Array) -> jax.Array:
+        return jnp.expand_dims(x, pixel_axis)
+
+    hits = [(each(cut.distance(tap.pixel, start)) == at) & each(tap.inside) for tap in taps]
     weights = tuple(
-        _sum([jnp.where(hit, w[..., None], 0) for hit, w in zip(hits, term, strict=True)])
+        _sum([jnp.where(hit, each(w), 0) for hit, w in zip(hits, term, strict=True)])
         for term in zip(*(tap.weights for tap in taps), strict=True)
     )
     inside = hits[0]
     for hit in hits[1:]:
         inside = inside | hit
-    return _Span(start // cut.step if cut.step > 1 else start, inside, weights)
+    number = start // cut.step if cut.step > 1 else start
+    return Block(number, inside, weights, pixel_axis)
 
 
-def _block(spans: Sequence[_Span], cut: Cut) -> Block:
-    number, inside, weights = spans[0]
-    for span, count in zip(spans[1:], cut.counts[1:], strict=True):
-        number = number * count + span.number
-        inside = _outer(jnp.logical_and, inside, span.inside)
-        weights = tuple(
-            _outer(jnp.multiply, *pair) for pair in zip(weights, span.weights, strict=True)
-        )
-    return Block(number, inside, weights)
-
-
-def _joined(neighbour: Neighbour, block: Block, cut: Cut) -> Block:
-    weights = zip(neighbour.weights, block.weights, strict=True)
-    return Block(
-        neighbour.pixel * math.prod(cut.counts) + block.number,
-        block.inside & neighbour.inside[..., None],
-        tuple(a[..., None] * b for a, b in weights),
+def _alone(neighbour: Neighbour, pixel_axis: int) -> Block:
+    """Make blocks of one pixel."""
+    inside, *weights = (
+        jnp.expand_dims(x, pixel_axis) for x in (neighbour.inside, *neighbour.weights)
     )
+    return Block(neighbour.pixel, inside, tuple(weights), pixel_axis)
 
 
-def _outer(
-    product: Callable[[jax.Array, jax.Array], jax.Array], a: jax.Array, b: jax.Array
-) -> jax.Array:
-    both = product(a[..., :, None], b[..., None, :])
-    return both.reshape(*both.shape[:-2], both.shape[-2] * both.shape[-1])
+def _both(slow: Block, fast: Block, count: int) -> Block:
+    """Make blocks of those along some axes and those, so many, along the axes that follow."""
+    first, second = (0, 1) if fast.pixel_axis == 0 else (-2, -1)
+
+    def outer(
+        product: Callable[[jax.Array, jax.Array], jax.Array], a: jax.Array, b: jax.Array
+    ) -> jax.Array:
+        pairs = product(jnp.expand_dims(a, second), jnp.expand_dims(b, first))
+        return lax.collapse(pairs, first % pairs.ndim, second % pairs.ndim + 1)
+
+    weights = zip(slow.weights, fast.weights, strict=True)
+    return Block(
+        slow.number * count + fast.number,
+        outer(jnp.logical_and, slow.inside, fast.inside),
+        tuple(outer(jnp.multiply, *pair) for pair in weights),
+        fast.pixel_axis,
+    )
 
 
 def _sum(terms: Sequence[jax.Array]) -> jax.Array:

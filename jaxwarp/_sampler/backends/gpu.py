@@ -91,7 +91,8 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
         added = jnp.pad(added, ((0, more), (0, 0)))
         return image.at[at].add(added, mode="drop", wrap_negative_indices=False)
 
-    rows = fold_blocks(visit, zeros((count, cut.area), grid), points, spec, cut)
+    rows = zeros((count, cut.area), grid)
+    rows = fold_blocks(visit, rows, points, spec, cut, pixel_axis=-1)
     rows = rows.reshape(*target, cut.area)
     rows = jnp.moveaxis(rows, -2, 1) if layout.channels_last else rows
     image = merge([rows[..., pixel] for pixel in range(cut.area)], cut)

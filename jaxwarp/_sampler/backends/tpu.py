@@ -187,12 +187,10 @@ def _sample_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Ar
 
     def visit(total: jax.Array, block: Block) -> jax.Array:
         read = _read(rows, block, table, grid.dtype)
-        for pixel, weight in zip(read, _by_pixel(block.weigh(scale)), strict=True):
-            total = total + pixel * weight[None]
-        return total
+        return total + (read * block.weigh(scale)).sum(0)
 
     shape = (operands["image"].shape[0], *grid.shape[1:-1])
-    total = fold_blocks(visit, zeros(shape, grid), points, spec, table.cut)
+    total = fold_blocks(visit, zeros(shape, grid), points, spec, table.cut, pixel_axis=0)
     return total.astype(spec.dtype)
 
 
@@ -201,14 +199,13 @@ def _correlate_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax
     rows, values = _rows(operands["image"], table), operands["values"].astype(grid.dtype)
 
     def visit(terms: tuple[jax.Array, ...], block: Block) -> tuple[jax.Array, ...]:
-        dots = [(p * values).sum(0) for p in _read(rows, block, table, grid.dtype)]
-        weights = [_by_pixel(weight) for weight in block.weights]
-        for number, dot in enumerate(dots):
-            terms = tuple(t + dot * w[number] for t, w in zip(terms, weights, strict=True))
-        return terms
+        dots = (_read(rows, block, table, grid.dtype) * values[None]).sum(1, keepdims=True)
+        added = [(dots * weights).sum((0, 1)) for weights in block.weights]
+        return tuple(t + more for t, more in zip(terms, added, strict=True))
 
     none = zeros(grid.shape[1:-1], grid)
-    terms = fold_blocks(visit, (none,) * len(spec.orders), points, spec, table.cut)
+    terms = (none,) * len(spec.orders)
+    terms = fold_blocks(visit, terms, points, spec, table.cut, pixel_axis=0)
     factors = chain_factors(grid, points, spec)
     return times(jnp.stack(terms, axis=-1)[None], factors)[0].T
 
@@ -221,17 +218,16 @@ def _splat_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Arr
     is_sorted = not table.spread
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
-        pixels = zip(_by_pixel(block.inside), _by_pixel(block.weigh(scale)), strict=True)
-        added = [jnp.where(inside[None], values * weight[None], 0) for inside, weight in pixels]
-        at = jnp.where(block.inside[0].any(-1), table.row_of(block), count)
-        rows = jnp.concatenate(added).T
+        added = jnp.where(block.inside, values[None] * block.weigh(scale), 0)
+        at = jnp.where(block.inside[:, 0].any(0), table.row_of(block), count)
+        rows = added.reshape(-1, at.size).T
         at, rows = _sorted(at, rows) if is_sorted else (at, rows)
         return image.at[at].add(
             rows, mode="drop", wrap_negative_indices=False, indices_are_sorted=is_sorted
         )
 
     rows = zeros((count, cut.area * channels), grid)
-    rows = fold_blocks(visit, rows, points, spec, cut)
+    rows = fold_blocks(visit, rows, points, spec, cut, pixel_axis=0)
     shape = (channels, *table.several, *spec.spatial[: -len(cut)], *cut.counts)
     turned = _turned(rows).reshape(cut.area, *shape)
     return merge(list(turned), cut).astype(spec.dtype)
@@ -252,11 +248,6 @@ def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, 
     return batched["grid"], points, chained_scale(batched, points, spec)
 
 
-def _by_pixel(x: jax.Array) -> list[jax.Array]:
-    """Split what a batch of one has for the pixels of its blocks into one (points,) for each."""
-    return [x[0, ..., pixel] for pixel in range(x.shape[-1])]
-
-
 # Rows -------------------------------------------------------------------------
 
 
@@ -266,13 +257,12 @@ def _rows(images: jax.Array, table: _Table) -> jax.Array:
     return jnp.concatenate([x.reshape(images.shape[0], -1) for x in pixels]).T
 
 
-def _read(rows: jax.Array, block: Block, table: _Table, dtype: DTypeLike) -> list[jax.Array]:
-    """Gather (C, points) for each pixel; what is outside reads zero, whatever is there."""
+def _read(rows: jax.Array, block: Block, table: _Table, dtype: DTypeLike) -> jax.Array:
+    """Gather pixels (area, C, points); what is outside reads zero, whatever is there."""
     at = table.row_of(block)
     read = rows.at[at].get(mode="promise_in_bounds", wrap_negative_indices=False)
     turned = _turned(read).reshape(table.cut.area, -1, read.shape[0])
-    pixels = zip(turned, _by_pixel(block.inside), strict=True)
-    return [jnp.where(inside[None], pixel.astype(dtype), 0) for pixel, inside in pixels]
+    return jnp.where(block.inside, turned.astype(dtype), 0)
 
 
 def _turned(rows: jax.Array) -> jax.Array:
