@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -73,10 +72,9 @@ def chain_factors(grid: jax.Array, points: Points, spec: SampleSpec) -> list[jax
     return factors
 
 
-def times(x: jax.Array, factors: Sequence[jax.Array | None]) -> jax.Array:
-    """Multiply each term of (N, *out, M) by its factor."""
-    terms = [x[..., m] if f is None else x[..., m] * f for m, f in enumerate(factors)]
-    return jnp.stack(terms, axis=-1)
+def times(terms: Sequence[jax.Array], factors: Sequence[jax.Array | None]) -> tuple[jax.Array, ...]:
+    """Multiply each term (N, *out) by its factor."""
+    return tuple(t if f is None else t * f for t, f in zip(terms, factors, strict=True))
 
 
 # Neighbours ----------------------------------------------------------------------
@@ -89,11 +87,11 @@ class Neighbour(NamedTuple):
     inside: jax.Array
     weights: tuple[jax.Array, ...]
 
-    def weigh(self, scale: jax.Array | None) -> jax.Array:
+    def weigh(self, scales: Sequence[jax.Array] | None) -> jax.Array:
         """Return one weight per point: the terms', summed by their scales."""
-        if scale is None:
+        if scales is None:
             return self.weights[0]
-        terms = [scale[..., m] * weight for m, weight in enumerate(self.weights)]
+        terms = [scale * weight for scale, weight in zip(scales, self.weights, strict=True)]
         return sum(terms[1:], terms[0])
 
 

@@ -102,12 +102,12 @@ class Block(NamedTuple):
     weights: tuple[jax.Array, ...]
     pixel_axis: int
 
-    def weigh(self, scale: jax.Array | None) -> jax.Array:
+    def weigh(self, scales: Sequence[jax.Array] | None) -> jax.Array:
         """Return one weight for each pixel: the terms', summed by their scales."""
-        if scale is None:
+        if scales is None:
             return self.weights[0]
-        scales = [jnp.expand_dims(scale[..., m], self.pixel_axis) for m in range(scale.shape[-1])]
-        return _sum([s * weight for s, weight in zip(scales, self.weights, strict=True)])
+        of_points = [jnp.expand_dims(scale, self.pixel_axis) for scale in scales]
+        return _sum([s * weight for s, weight in zip(of_points, self.weights, strict=True)])
 
 
 def fold_blocks(

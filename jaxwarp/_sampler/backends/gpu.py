@@ -74,7 +74,7 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     """Add blocks of neighbours, a whole vector each, and then what lies upon each other."""
     values, grid, layout = operands["values"], operands["grid"], spec.layout
     points = locate(grid, operands.get("window"), spec)
-    scale = portable.chained_scale(operands, points, spec)
+    scales = portable.chained_scales(operands, points, spec)
     cut, channel = _cut(spec), layout.channel_axis % values.ndim
     channels = layout.channels(values.shape)
     target = layout.arrange(grid.shape[0], channels, _places(cut, spec))
@@ -82,7 +82,7 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     values = values.astype(grid.dtype)[..., None]
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
-        weight = jnp.expand_dims(block.weigh(scale), channel)
+        weight = jnp.expand_dims(block.weigh(scales), channel)
         inside = jnp.expand_dims(block.inside, channel)
         at = jnp.where(inside.any(-1), number(block.number), count).reshape(-1)
         added = jnp.where(inside, values * weight, 0).reshape(-1, cut.area)

@@ -42,10 +42,10 @@ def weigh_all(operands: Mapping[str, jax.Array], spec: SampleSpec, read: Reader)
     grid, channel = operands["grid"], spec.layout.channel_axis
     shape, dtype = spec.result("sample", operands)
     points = locate(grid, operands.get("window"), spec)
-    scale = chained_scale(operands, points, spec)
+    scales = chained_scales(operands, points, spec)
 
     def visit(total: jax.Array, neighbour: Neighbour) -> jax.Array:
-        weight = jnp.expand_dims(neighbour.weigh(scale), channel)
+        weight = jnp.expand_dims(neighbour.weigh(scales), channel)
         return total + masked(read(neighbour), neighbour, spec, grid.dtype) * weight
 
     return fold_neighbours(visit, zeros(shape, grid), points, spec).astype(dtype)
@@ -55,12 +55,12 @@ def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
     """Add weighed values to the neighbours: (N, C, *spatial) or (N, *spatial, C)."""
     values, grid = operands["values"], operands["grid"]
     points = locate(grid, operands.get("window"), spec)
-    scale = chained_scale(operands, points, spec)
+    scales = chained_scales(operands, points, spec)
     shape, dtype = spec.result("splat", operands)
     rows = spec.layout.channels_to_end(values).astype(grid.dtype)
 
     def visit(image: jax.Array, neighbour: Neighbour) -> jax.Array:
-        return jax.vmap(_add_rows)(image, neighbour, rows * neighbour.weigh(scale)[..., None])
+        return jax.vmap(_add_rows)(image, neighbour, rows * neighbour.weigh(scales)[..., None])
 
     image = zeros((grid.shape[0], math.prod(spec.spatial), rows.shape[-1]), grid)
     image = fold_neighbours(visit, image, points, spec)
@@ -94,15 +94,17 @@ def dot_all(
 
     none = zeros(grid.shape[:-1], grid)
     terms = fold_neighbours(visit, (none,) * len(spec.orders), points, spec)
-    return times(jnp.stack(terms, axis=-1), chain_factors(grid, points, spec))
+    return jnp.stack(times(terms, chain_factors(grid, points, spec)), axis=-1)
 
 
-def chained_scale(
+def chained_scales(
     operands: Mapping[str, jax.Array], points: Points, spec: SampleSpec
-) -> jax.Array | None:
-    """Return the terms' scales times their chain-rule factors, if there are scales."""
-    scale = operands.get("scale")
-    return None if scale is None else times(scale, chain_factors(operands["grid"], points, spec))
+) -> tuple[jax.Array, ...] | None:
+    """Return each term's scale (N, *out) times its chain-rule factor, if there are scales."""
+    if "scale" not in operands:
+        return None
+    scales = [operands["scale"][..., m] for m in range(len(spec.orders))]
+    return times(scales, chain_factors(operands["grid"], points, spec))
 
 
 # Pixels -----------------------------------------------------------------------

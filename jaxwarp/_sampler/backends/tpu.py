@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 
 from jaxwarp._layout import Layout
 from jaxwarp._sampler.backends.blocks import Block, Cut, cut_of, fold_blocks, merge, split
-from jaxwarp._sampler.backends.portable import chained_scale
+from jaxwarp._sampler.backends.portable import chained_scales
 from jaxwarp._sampler.neighbours import Points, chain_factors, locate, times
 from jaxwarp._sampler.spec import SampleSpec, Shaped
 from jaxwarp._sharding import zeros
@@ -182,12 +182,12 @@ def _cut(channels: int, spec: SampleSpec) -> Cut | None:
 
 
 def _sample_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Array:
-    grid, points, scale = _located(operands, spec)
+    grid, points, scales = _located(operands, spec)
     rows = _rows(operands["image"], table)
 
     def visit(total: jax.Array, block: Block) -> jax.Array:
         read = _read(rows, block, table, grid.dtype)
-        return total + (read * block.weigh(scale)).sum(0)
+        return total + (read * block.weigh(scales)).sum(0)
 
     shape = (operands["image"].shape[0], *grid.shape[1:-1])
     total = fold_blocks(visit, zeros(shape, grid), points, spec, table.cut, pixel_axis=0)
@@ -200,25 +200,23 @@ def _correlate_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax
 
     def visit(terms: tuple[jax.Array, ...], block: Block) -> tuple[jax.Array, ...]:
         dots = (_read(rows, block, table, grid.dtype) * values[None]).sum(1, keepdims=True)
-        added = [(dots * weights).sum((0, 1)) for weights in block.weights]
+        added = [(dots * weights).sum(0) for weights in block.weights]
         return tuple(t + more for t, more in zip(terms, added, strict=True))
 
-    none = zeros(grid.shape[1:-1], grid)
-    terms = (none,) * len(spec.orders)
+    terms = (zeros(grid.shape[:-1], grid),) * len(spec.orders)
     terms = fold_blocks(visit, terms, points, spec, table.cut, pixel_axis=0)
-    factors = chain_factors(grid, points, spec)
-    return times(jnp.stack(terms, axis=-1)[None], factors)[0].T
+    return jnp.concatenate(times(terms, chain_factors(grid, points, spec)))
 
 
 def _splat_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Array:
-    grid, points, scale = _located(operands, spec)
+    grid, points, scales = _located(operands, spec)
     values, cut = operands["values"].astype(grid.dtype), table.cut
     count, channels = table.images * table.blocks, values.shape[0]
     # Devices that share the points could not sort them without telling each other all of them.
     is_sorted = not table.spread
 
     def visit(image: jax.Array, block: Block) -> jax.Array:
-        added = jnp.where(block.inside, values[None] * block.weigh(scale), 0)
+        added = jnp.where(block.inside, values[None] * block.weigh(scales), 0)
         at = jnp.where(block.inside[:, 0].any(0), table.row_of(block), count)
         rows = added.reshape(-1, at.size).T
         at, rows = _sorted(at, rows) if is_sorted else (at, rows)
@@ -240,12 +238,14 @@ _OPERATIONS: dict[str, _Some] = {
 }
 
 
-def _located(operands: _Operands, spec: SampleSpec) -> tuple[jax.Array, Points, jax.Array | None]:
+def _located(
+    operands: _Operands, spec: SampleSpec
+) -> tuple[jax.Array, Points, tuple[jax.Array, ...] | None]:
     """Return the grid, points and scales, as `locate` knows them: in a batch of one."""
     names = operands.keys() & {"grid", "window", "scale"}
     batched = {name: jnp.moveaxis(operands[name], -1, 0)[None] for name in names}
     points = locate(batched["grid"], batched.get("window"), spec)
-    return batched["grid"], points, chained_scale(batched, points, spec)
+    return batched["grid"], points, chained_scales(batched, points, spec)
 
 
 # Rows -------------------------------------------------------------------------
