@@ -1,8 +1,10 @@
 """Spatial transformer layers: a network decides how to warp its own input."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
@@ -140,10 +142,11 @@ class SpatialTransformer(nnx.Module):
         return self.transform.grid_maker(size, self.rule.align_corners)
 
 
+@partial(jax.jit, static_argnums=(2, 3), inline=True)
 def _positions(
     grid: Float[Array, "N *out n"],
     home: Float[Array, "1 *out n"],
-    spatial: Sequence[int],
+    spatial: tuple[int, ...],
     align_corners: bool,
 ) -> Float[Array, "N *out n"]:
     """Turn a grid into pixel positions, by how far it is from the identity's grid ``home``.
