@@ -76,15 +76,15 @@ def correlate(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
         rows = masked(read(neighbour), neighbour, spec, dtype)
         return (rows * values.astype(dtype)).sum(channel)
 
-    return dot_all(operands, spec, dot)
+    return jnp.stack(dot_all(operands, spec, dot), axis=-1)
 
 
 def dot_all(
     operands: Mapping[str, jax.Array],
     spec: SampleSpec,
     dot: Callable[[Neighbour], jax.Array],
-) -> jax.Array:
-    """Correlate with another way to dot one neighbour's channels with the values."""
+) -> tuple[jax.Array, ...]:
+    """Return the terms (N, *out), with another way to dot a neighbour's channels."""
     grid = operands["grid"]
     points = locate(grid, operands.get("window"), spec)
 
@@ -94,7 +94,7 @@ def dot_all(
 
     none = zeros(grid.shape[:-1], grid)
     terms = fold_neighbours(visit, (none,) * len(spec.orders), points, spec)
-    return jnp.stack(times(terms, chain_factors(grid, points, spec)), axis=-1)
+    return times(terms, chain_factors(grid, points, spec))
 
 
 def chained_scales(

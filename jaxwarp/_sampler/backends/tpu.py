@@ -218,7 +218,7 @@ def _splat_some(operands: _Operands, spec: SampleSpec, table: _Table) -> jax.Arr
     def visit(image: jax.Array, block: Block) -> jax.Array:
         added = jnp.where(block.inside, values[None] * block.weigh(scales), 0)
         at = jnp.where(block.inside[:, 0].any(0), table.row_of(block), count)
-        rows = added.reshape(-1, at.size).T
+        rows = _in_lines(added.reshape(-1, at.size)).T
         at, rows = _sorted(at, rows) if is_sorted else (at, rows)
         return image.at[at].add(
             rows, mode="drop", wrap_negative_indices=False, indices_are_sorted=is_sorted
@@ -266,12 +266,18 @@ def _read(rows: jax.Array, block: Block, table: _Table, dtype: DTypeLike) -> jax
 
 
 def _turned(rows: jax.Array) -> jax.Array:
-    """Return rows' columns, each in one line.
+    """Return rows' columns, each in one line."""
+    return lax.optimization_barrier(_in_lines(rows.T))
 
-    If it were not said how they are to lie, XLA would leave the rows as they are, and all that is
-    computed from them, too: a few numbers each, filled up to a whole row of registers.
+
+def _in_lines(columns: jax.Array) -> jax.Array:
+    """Say that each column of some rows lies in one line.
+
+    If it were not said, XLA would leave the rows as they are, and all that is computed from
+    them or that they are computed from, too: a few numbers each, filled up to a whole row of
+    registers.
     """
-    return lax.optimization_barrier(with_layout_constraint(rows.T, MemoryLayout((0, 1))))
+    return with_layout_constraint(columns, MemoryLayout((0, 1)))
 
 
 def _sorted(at: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
