@@ -25,11 +25,12 @@ def fit_spline(
     center, scale = lax.stop_gradient(jax.vmap(frame)(target))
     knots = (target - center[:, None]) / scale[:, None, None]
     order = _elimination_order(count)
-    matrix = jax.vmap(system)(knots[:, order], in_frame(smoothing, scale, ndim))
-    displacement = jnp.pad((source - target)[:, order], ((0, 0), (0, ndim + 1), (0, 0)))
+    matrix = jax.vmap(system)(_listed(knots, order), in_frame(smoothing, scale, ndim))
+    displacement = _listed(source - target, order)
+    displacement = jnp.pad(displacement, ((0, 0), (0, ndim + 1), (0, 0)))
     solution = solve(matrix, displacement)
     solution = jnp.where((fault > 0)[:, None, None], jnp.nan, solution)
-    weights = solution[:, np.argsort(order)]
+    weights = _listed(solution, np.argsort(order))
     return ThinPlateSpline(center, scale, knots, weights, solution[:, count:])
 
 
@@ -41,6 +42,11 @@ def _elimination_order(count: int) -> np.ndarray:
     by which BLAS runs). Multiples of the golden ratio, modulo 1, fill the interval evenly.
     """
     return np.argsort(np.arange(count) * (5**0.5 - 1) / 2 % 1)
+
+
+def _listed(points: jax.Array, order: np.ndarray) -> jax.Array:
+    """List points (N, T, ...) in another order, none twice: their gradient needs no atomics."""
+    return points.at[:, order].get(mode="promise_in_bounds", unique_indices=True)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
