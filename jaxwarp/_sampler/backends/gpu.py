@@ -71,15 +71,16 @@ def correlate(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
 
 
 def _stacked(terms: Sequence[jax.Array]) -> jax.Array:
-    """Stack terms along a last axis.
+    """Stack terms along a last axis: as a sum of padded ones.
 
-    By choosing, not by concatenation: XLA makes that a kernel of its own, and of what it shares
-    with the splat of the same points two more (jaxlib 0.10.2; the ceiling on the launches of
-    8x3x256x256 in `parity_tests.compiled` shows it).
+    A concatenation XLA makes a kernel of its own, and of what it shares with the splat of the
+    same points two more (jaxlib 0.10.2; a ceiling of `parity_tests.compiled`, on the bytes of
+    8x3x256x256 with channels last, is exceeded by it).
     """
-    which = jnp.arange(len(terms), dtype=jnp.int32)
-    chosen = [jnp.where(which == m, term[..., None], 0) for m, term in enumerate(terms)]
-    return sum(chosen[1:], chosen[0])
+    last = len(terms) - 1
+    pads = [[(0, 0)] * term.ndim + [(m, last - m)] for m, term in enumerate(terms)]
+    padded = [jnp.pad(term[..., None], pad) for term, pad in zip(terms, pads, strict=True)]
+    return sum(padded[1:], padded[0])
 
 
 def splat(operands: Mapping[str, jax.Array], spec: SampleSpec) -> jax.Array:
