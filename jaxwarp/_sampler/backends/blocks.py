@@ -126,7 +126,7 @@ def fold_blocks(
     trailing = _span(taps_of_axis(before, points, spec), cut[0], pixel_axis)
     for axis, along in enumerate(cut[1:], start=before + 1):
         span = _span(taps_of_axis(axis, points, spec), along, pixel_axis)
-        trailing = _both(trailing, span, along.number)
+        trailing = _product(trailing, span, along.number)
     if not before:
         return visit(carry, trailing)
     outer = spec._replace(
@@ -137,7 +137,8 @@ def fold_blocks(
     leading = Points(points.positions[:before], points.firsts[:before], points.sizes[:before])
 
     def visit_outer(carry: _T, neighbour: Neighbour) -> _T:
-        return visit(carry, _both(_alone(neighbour, pixel_axis), trailing, math.prod(cut.counts)))
+        alone = _alone(neighbour, pixel_axis)
+        return visit(carry, _product(alone, trailing, math.prod(cut.counts)))
 
     return fold_neighbours(visit_outer, carry, leading, outer)
 
@@ -177,8 +178,8 @@ def _alone(neighbour: Neighbour, pixel_axis: int) -> Block:
     return Block(neighbour.pixel, inside, tuple(weights), pixel_axis)
 
 
-def _both(slow: Block, fast: Block, count: int) -> Block:
-    """Make blocks of those along some axes and those, so many, along the axes that follow."""
+def _product(slow: Block, fast: Block, count: int) -> Block:
+    """Return blocks along all axes: of some, and of those that follow, which have ``count``."""
     first, second = (0, 1) if fast.pixel_axis == 0 else (-2, -1)
 
     def outer(
