@@ -142,6 +142,7 @@ class SpatialTransformer(nnx.Module):
         return self.transform.grid_maker(size, self.rule.align_corners)
 
 
+# Outside of jit every operation would be compiled for itself.
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
 def _positions(
     grid: Float[Array, "N *out n"],

@@ -179,7 +179,10 @@ def _alone(neighbour: Neighbour, pixel_axis: int) -> Block:
 
 
 def _product(slow: Block, fast: Block, count: int) -> Block:
-    """Return blocks along all axes: of some, and of those that follow, which have ``count``."""
+    """Choose a block along some axes and one of ``count`` along the next: one along all of them.
+
+    Their pixels are all pairs, those of ``fast`` beside each other.
+    """
     first, second = (0, 1) if fast.pixel_axis == 0 else (-2, -1)
 
     def outer(
