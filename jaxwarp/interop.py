@@ -292,8 +292,6 @@ def load_state_dict(
     return IncompatibleKeys(*keys)
 
 
-def _weight(value: torch.Tensor | jax.Array | np.ndarray) -> jax.Array:
-    if isinstance(value, jax.Array | np.ndarray):
-        return jnp.asarray(value)
-    # A copy: the torch module may go on training in place.
-    return from_torch(value, copy=True)
+def _weight(value: torch.Tensor | jax.Array | np.ndarray) -> np.ndarray:
+    """Return a weight on the host, in the same memory where that is possible."""
+    return np.asarray(value if isinstance(value, jax.Array | np.ndarray) else from_torch(value))

@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
+import numpy as np
 
 _PARTS = ("query", "key", "value")
 
 
 def unpacked(
-    slots: Mapping[str, Any], weights: Mapping[str, jax.Array], renamed: Callable[[str], str]
-) -> tuple[dict[str, jax.Array], list[str]]:
+    slots: Mapping[str, Any], weights: Mapping[str, np.ndarray], renamed: Callable[[str], str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the weights with those of attention under Flax's names, and what does not fit.
 
     ``slots`` has the module's variables, by the names that the weights have once renamed.
@@ -37,9 +37,7 @@ def unpacked(
             found[key] = weight
         elif weight.shape != (needed := _torch_shape(name, shapes)):
             problems.append(f"wrong shape: {key} is {weight.shape}, the module needs {needed}")
-            found |= {
-                _beside(key, n): jax.numpy.zeros(s) for n, s in zip(names, shapes, strict=True)
-            }
+            found |= {_beside(key, n): np.zeros(s) for n, s in zip(names, shapes, strict=True)}
         else:
             parts = _split(name, weight, shapes)
             found |= {_beside(key, n): x for n, x in zip(names, parts, strict=True)}
@@ -72,7 +70,7 @@ def _torch_shape(name: str, shapes: list[tuple[int, ...]]) -> tuple[int, ...]:
     return sum(math.prod(shape[1:]) for shape in shapes), shapes[0][0]
 
 
-def _split(name: str, weight: jax.Array, shapes: list[tuple[int, ...]]) -> Iterator[jax.Array]:
+def _split(name: str, weight: np.ndarray, shapes: list[tuple[int, ...]]) -> Iterator[np.ndarray]:
     if name.endswith("out_proj.weight"):
         yield weight.T.reshape(shapes[0])
         return

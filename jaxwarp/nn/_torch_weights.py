@@ -1,11 +1,15 @@
-"""Where the weights of torch's layers go in Flax, and how they are laid out there."""
+"""Where the weights of torch's layers go in Flax, and how they are laid out there.
+
+Weights are laid out on the host, by NumPy: as operations of JAX each would be compiled, for every
+shape that a network has.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxwarp.nn import _flattens, _torch_attention
@@ -27,7 +31,7 @@ _NOT_LOADED = "num_batches_tracked"
 
 
 # Axes of torch's weight in the order that they have here, and what is done to it before.
-_Arranged = tuple[tuple[int, ...], Callable[[jax.Array], jax.Array]]
+_Arranged = tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]
 
 
 class _Slot(NamedTuple):
@@ -36,21 +40,22 @@ class _Slot(NamedTuple):
     layer: nnx.Module
     variable: nnx.Variable
     axes: tuple[int, ...]
-    adapt: Callable[[jax.Array], jax.Array]
+    adapt: Callable[[np.ndarray], np.ndarray]
 
     def torch_shape(self) -> tuple[int, ...]:
         shape = self.variable.get_value().shape
         return tuple(shape[self.axes.index(i)] for i in range(len(shape)))
 
-    def fill(self, weight: jax.Array) -> None:
+    def fill(self, weight: np.ndarray) -> None:
+        """Copy the weight, whose memory may be torch's, into the variable."""
         old = self.variable.get_value()
-        new = jnp.transpose(self.adapt(weight), self.axes).astype(old.dtype)
+        new = np.transpose(self.adapt(weight), self.axes).astype(old.dtype, order="C", copy=True)
         self.variable.set_value(jax.device_put(new, old.sharding))
 
 
 def load(
     module: nnx.Module,
-    weights: Mapping[str, jax.Array],
+    weights: Mapping[str, np.ndarray],
     flattened: _flattens.Shapes,
     rename: Mapping[str, str],
     strict: bool,
@@ -140,7 +145,7 @@ def _kernel(layer: nnx.Module, ndim: int) -> _Arranged:
     if isinstance(layer, nnx.ConvTranspose) and not layer.transpose_kernel:
         # Torch has (in, out, *window), and the window acts flipped, being that of the
         # convolution whose gradient the layer is. Flax does that only if asked to.
-        return (*window, 0, 1), lambda weight: jnp.flip(weight, window)
+        return (*window, 0, 1), lambda weight: np.flip(weight, window)
     return (*window, 1, 0), lambda weight: weight
 
 
@@ -160,10 +165,10 @@ def _reorder_columns(slots: dict[str, _Slot], flattened: _flattens.Shapes) -> It
             slots[name] = slot._replace(adapt=lambda w, shape=tuple(shape): _columns(w, shape))
 
 
-def _columns(weight: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _columns(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Permute columns that count through (C, *spatial) to count through (*spatial, C)."""
     rows = weight.shape[0]
-    return jnp.moveaxis(weight.reshape(rows, *shape), 1, -1).reshape(rows, -1)
+    return np.moveaxis(weight.reshape(rows, *shape), 1, -1).reshape(rows, -1)
 
 
 # Names -----------------------------------------------------------------------
