@@ -15,6 +15,7 @@ Only this module turns one order into the other.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import jax
@@ -92,7 +93,9 @@ def pixel_centers(size: Dim, align_corners: bool, dtype: DTypeLike) -> jax.Array
     return to_normalized(jnp.arange(size, dtype=dtype), size, align_corners)
 
 
-def identity_grid(spatial: Sequence[Dim], align_corners: bool, dtype: DTypeLike) -> jax.Array:
+# Outside of jit every operation would be compiled for itself.
+@partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def identity_grid(spatial: tuple[Dim, ...], align_corners: bool, dtype: DTypeLike) -> jax.Array:
     """Return the normalised coordinates of every pixel centre, (*spatial, n), listed (x, y, z)."""
     centers = [pixel_centers(size, align_corners, dtype) for size in spatial]
     return jnp.stack(xyz_order(jnp.meshgrid(*centers, indexing="ij")), axis=-1)
