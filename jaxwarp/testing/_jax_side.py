@@ -45,10 +45,9 @@ class _Asked(NamedTuple):
 def answer(ours: Ours, question: Question, way: str) -> Answer:
     """Return values and derivatives by name, asked for in one of the `WAYS`."""
     question = ours.posed(question)
-    leaves = jax.tree.map(jnp.asarray, question.operands.leaves)
-    extras = (ours.extras, jax.tree.map(jnp.asarray, question.tangents))
-    cotangents = {n: jnp.asarray(c) for n, c in question.cotangents.items()}
-    found = _program(ours.call, asked(question), way)(leaves, cotangents, extras)
+    given = (question.operands.leaves, dict(question.cotangents), question.tangents)
+    leaves, cotangents, tangents = jax.device_put(given)
+    found = _program(ours.call, asked(question), way)(leaves, cotangents, (ours.extras, tangents))
     found = jax.tree.map(np.asarray, found)
     return ours.translation.answer(found) if ours.translation else found
 

@@ -69,7 +69,7 @@ def _our_outputs(ours: Ours, operands: Operands) -> dict[str, np.ndarray]:
     if not hasattr(nnx, "capture"):
         return {}  # Flax 0.12.2 has no way to look inside
     operands = ours.translation.operands(operands)
-    leaves = [jnp.asarray(x) for x in operands.leaves]
+    leaves = jax.device_put(operands.leaves)
     parameters, buffers, *inputs = jax.tree.unflatten(operands.structure, leaves)
     call = cast(OurModule, ours.call)
     module = call.filled(ours.extras, parameters, buffers)

@@ -123,8 +123,7 @@ def ported(
 def _load(
     module: nnx.Module, state_dict: Arrays, rename: Mapping[str, str], flattened: _Shapes
 ) -> list[str]:
-    weights = {name: jnp.asarray(x) for name, x in state_dict.items()}
-    doubts = _torch_weights.load(module, weights, flattened, rename, strict=True)[-1]
+    doubts = _torch_weights.load(module, state_dict, flattened, rename, strict=True)[-1]
     return [f"perhaps: {doubt}" for doubt in doubts]
 
 
@@ -145,7 +144,7 @@ def _cast(x: Any, dtype: DTypeLike) -> Any:
         abstract = isinstance(x, jax.ShapeDtypeStruct)
         return jax.random.split(jax.random.key(0), x.shape) if abstract else x
     x = np.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else np.asarray(x)
-    return jnp.asarray(x.astype(dtype) if is_float(x) else x)
+    return jax.device_put(x.astype(dtype) if is_float(x) else x)
 
 
 def _dtypes(layer: nnx.Module) -> set[np.dtype]:

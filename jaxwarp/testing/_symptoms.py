@@ -24,8 +24,7 @@ def symptoms_of(ours: Ours, question: Question, complaints: Mapping[str, str]) -
     question = ours.posed(question)
     wanted = _jax_side.asked(question)._replace(order=0, forward=False)
     run = _jax_side.program(ours.call, wanted)
-    leaves = tuple(jnp.asarray(x) for x in question.operands.leaves)
-    cotangents = {n: jnp.asarray(c) for n, c in question.cotangents.items()}
+    leaves, cotangents = jax.device_put((question.operands.leaves, dict(question.cotangents)))
     try:
         traced = jax.make_jaxpr(run)(leaves, cotangents, (ours.extras, ()))
     except jax.errors.ConcretizationTypeError:
