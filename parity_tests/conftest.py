@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # longer to compile: with 1500 at hand a third longer than with none.
 _MAPS = Path("/proc/self/maps")
 _MANY_MAPS = 10_000
-_TESTS_BETWEEN = 5
+_TESTS_BETWEEN = 10
 _tests_run = itertools.count(1)
 
 

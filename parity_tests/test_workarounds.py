@@ -142,7 +142,7 @@ def test_lapack() -> None:
             assert child.stdout.readline() == "compiled\n"
             asleep = 0
             while asleep < 100 and child.poll() is None:
-                time.sleep(0.05)
+                time.sleep(0.02)
                 asleep = asleep + 1 if sleeps(child.pid) else 0
             assert (child.poll() is None) != mended_in(0, 12), "the program came to its end or not"
         finally:

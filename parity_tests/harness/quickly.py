@@ -3,7 +3,7 @@
 The same operations come out, in the same order; only the code that LLVM makes of them is plain. So
 this is how tests are compiled, but for those whose subject is what compiled code computes: the
 parity table above all. With JAXWARP_OPTIMISED=1 in the environment everything is compiled as users'
-programs are.
+programs are, with 0 nothing.
 """
 
 import os
@@ -15,6 +15,7 @@ import jax
 # Loops from LLVM's older emitters instead of MLIR's take half the time. Newer XLAs have only one.
 _OLDER_EMITTERS = jax.__version_info__ < (0, 11)
 _CONFIG = "jax_disable_most_optimizations"
+_ALL_OR_NOTHING = os.environ.get("JAXWARP_OPTIMISED")
 
 
 def options(optimised: bool) -> dict[str, int | bool] | None:
@@ -24,6 +25,7 @@ def options(optimised: bool) -> dict[str, int | bool] | None:
     """
     if not _is_wanted_here():
         return None
+    optimised = optimised and _ALL_OR_NOTHING != "0"
     chosen: dict[str, int | bool] = {
         "xla_backend_optimization_level": 3 if optimised else 0,
         "xla_llvm_disable_expensive_passes": not optimised,
@@ -42,7 +44,7 @@ def _is_wanted_here() -> bool:
 
 def from_now_on() -> None:
     """Compile quickly in this process, before which XLA has compiled nothing, and its children."""
-    if os.environ.get("JAXWARP_OPTIMISED"):
+    if _ALL_OR_NOTHING == "1":
         return
     jax.config.update(_CONFIG, True)
     os.environ[_CONFIG.upper()] = "1"
@@ -54,6 +56,6 @@ def from_now_on() -> None:
 @contextmanager
 def paused() -> Iterator[None]:
     """Optimise within this block."""
-    jax.config.update(_CONFIG, False)
+    jax.config.update(_CONFIG, _is_wanted_here() and _ALL_OR_NOTHING == "0")
     yield
     jax.config.update(_CONFIG, _is_wanted_here())
