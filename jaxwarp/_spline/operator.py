@@ -91,10 +91,11 @@ def make_operator(
 ) -> ThinPlateOperator:
     """Make the operator for checked, concrete target points (N or 1, T, n)."""
     target = target.astype(_coords.coordinate_dtype(target.dtype))
-    base = _coords.identity_grid(spatial, align_corners, target.dtype)[None]
-    points = np.asarray(base, np.float64).reshape(-1, target.shape[2])
-    matrix = [_influence(points, t, smoothing) for t in np.asarray(target)]
-    return ThinPlateOperator(base, jnp.asarray(np.stack(matrix)), target)
+    base = np.asarray(_coords.identity_grid(spatial, align_corners, target.dtype))[None]
+    points = base.astype(np.float64).reshape(-1, target.shape[2])
+    matrix = np.stack([_influence(points, t, smoothing) for t in np.asarray(target)])
+    base, matrix = jax.device_put((base, matrix))
+    return ThinPlateOperator(base, matrix, target)
 
 
 def _influence(points: np.ndarray, target: np.ndarray, smoothing: float) -> np.ndarray:
