@@ -9,8 +9,10 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _T = TypeVar("_T")
+_A = TypeVar("_A", jax.Array, np.ndarray)
 
 
 class Layout(NamedTuple):
@@ -63,13 +65,13 @@ class Layout(NamedTuple):
             f" pixels; for {other.describe()} pass channel_axis={other.channel_axis}"
         )
 
-    def channels_to_end(self, x: jax.Array) -> jax.Array:
+    def channels_to_end(self, x: _A) -> _A:
         """Move the channels of an array in this layout behind its other axes."""
-        return x if self.channels_last else jnp.moveaxis(x, 1, -1)
+        return x if self.channels_last else x.transpose(0, *range(2, x.ndim), 1)
 
-    def channels_from_end(self, x: jax.Array) -> jax.Array:
+    def channels_from_end(self, x: _A) -> _A:
         """Bring an array with channels behind all other axes into this layout."""
-        return x if self.channels_last else jnp.moveaxis(x, -1, 1)
+        return x if self.channels_last else x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
     def batch_to_axis(self, x: jax.Array) -> jax.Array:
         """Make a batch of one whose first axis but batch and channels is the batch of ``x``."""

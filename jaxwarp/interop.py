@@ -7,7 +7,7 @@ they need.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.core
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from flax import nnx
 
 __all__ = ["from_image", "from_torch", "load_state_dict", "to_image", "to_torch"]
+
+_A = TypeVar("_A", jax.Array, np.ndarray)
 
 
 class Picture(Protocol):
@@ -62,12 +64,19 @@ def from_image(image: npt.ArrayLike | Picture, *, channel_axis: int = 1) -> jax.
         (1, 3, 2, 3)
     """
     layout = layout_of(channel_axis)
-    if not isinstance(image, jax.Array):
-        image = np.asarray(image)
+    if isinstance(image, jax.Array):
+        return _batch(image, jnp.asarray(LEVELS), layout)
+    # On the host, where no picture's shape is compiled for; a copy, for JAX may keep its memory.
+    return jax.device_put(np.array(_batch(np.asarray(image), LEVELS, layout), order="C"))
+
+
+def _batch(image: _A, levels: _A, layout: Layout) -> _A:
+    """Turn pixels (H, W), (H, W, C) or (N, H, W, C) into floats, and arrange them in a batch."""
+    pixels: Any  # jax.Array or np.ndarray, as image and levels are
     if image.dtype == np.uint8:
-        pixels = jnp.asarray(LEVELS)[image]
+        pixels = levels[image]
     elif jnp.issubdtype(image.dtype, jnp.floating):
-        pixels = jnp.asarray(image)
+        pixels = image
     else:
         raise TypeError(f"image must have uint8 or floating-point pixels, got {image.dtype}")
     rule = "(H, W), (H, W, C) or (N, H, W, C)"
@@ -110,6 +119,12 @@ def to_image(batch: jax.Array, *, dtype: DTypeLike = np.uint8, channel_axis: int
         return image.astype(dtype)
     if np.dtype(dtype) != np.uint8:
         raise TypeError(f"dtype must be uint8 or floating point, got {np.dtype(dtype)}")
+    return _levels(image)
+
+
+# One program outside of jit, instead of one for each operation.
+@jax.jit
+def _levels(image: jax.Array) -> jax.Array:
     levels = jnp.nan_to_num(jnp.clip(image.astype(jnp.float32), 0, 1)) * 255
     return jnp.round(levels).astype(jnp.uint8)
 
