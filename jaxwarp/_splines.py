@@ -6,7 +6,6 @@ Its definition is in `_spline`.
 
 from collections.abc import Sequence
 
-import jax
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float
@@ -186,7 +185,7 @@ def tps_operator(
         [[-0.5, -0.5], [0.5, -0.5]]
     """
     # Concrete points give a concrete operator, in a function that is being traced, too.
-    with jax.ensure_compile_time_eval():
+    with arguments.at_once(target=target, smoothing=smoothing):
         return make_operator(
             *arguments.for_operator(target, size, align_corners, smoothing, channel_axis)
         )

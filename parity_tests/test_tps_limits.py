@@ -19,6 +19,7 @@ from parity_tests.harness.control_points import (
     scipy_spline,
     shaken,
 )
+from parity_tests.harness.programs import compiled
 
 # Degenerate points -----------------------------------------------------------------------
 
@@ -211,3 +212,20 @@ def test_free_targets_never_hold_the_kernel_matrix() -> None:
 
     assert temp_megabytes(forward, target, source) < 20
     assert temp_megabytes(backward, target, source) < 60
+
+
+def test_an_operator_takes_few_programs_within_a_traced_function_too() -> None:
+    """What is wrong with the points, and the grid; their operations are no programs of their own.
+
+    Three more make arrays of the points and the smoothing, in the dtype that is computed in.
+    """
+
+    def moved(target, size, source):
+        return jaxwarp.tps_operator(target, (1, 1, *size))(source)
+
+    target = scattered(23)[None].astype(np.float32)
+    with compiled() as outside:
+        jaxwarp.tps_operator(target, (1, 1, 29, 31))
+    with compiled() as inside:
+        jax.jit(partial(moved, target[:, 1:], (31, 29))).lower(target[:, 1:])
+    assert max(len(outside), len(inside)) <= 5

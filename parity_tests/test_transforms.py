@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from jaxwarp._sampler.backends import cpu, forced
 from parity_tests.harness import cases, compare, jax_side, torch_operations, torch_side
 from parity_tests.harness.cases import ANYWHERE, Case, Problem
 from parity_tests.harness.differences import check_derivatives
+from parity_tests.harness.programs import compiled
 
 # What a transformation does to derivatives does not depend on the padding either, once
 # it is known how each of them is mapped: one padding for every mode and number of axes.
@@ -223,15 +223,6 @@ def test_eager_calls_compile_once() -> None:
     gradients = jax.grad(loss, (0, 1))
     second = jax.jacfwd(gradients, 1)
     jax.block_until_ready((gradients(image, grid), second(image, grid)))
-    compiled = []
-
-    def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        if "backend_compile" in event:
-            compiled.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
+    with compiled() as again:
         jax.block_until_ready((gradients(image, grid), second(image, grid)))
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    assert compiled == []
+    assert again == []

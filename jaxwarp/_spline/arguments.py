@@ -5,9 +5,11 @@
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from numbers import Real
 
 import jax
+import jax.core
 import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -50,15 +52,25 @@ def for_operator(
     smoothing: float,
     channel_axis: int,
 ) -> tuple[jax.Array, tuple[int, ...], bool, float]:
-    """Return checked, concrete target points, sizes, ``align_corners`` and smoothing."""
-    for name, x in {"target": target, "smoothing": smoothing}.items():
-        if isinstance(x, Tracer):
-            raise TypeError(f"{name} must be concrete, got a traced one, which tps_grid takes")
+    """Return checked target points, sizes, ``align_corners`` and smoothing, within `at_once`."""
     points = _control_points("target", target)
     align_corners = _checks.flag("align_corners", align_corners)
     spatial = _spatial_size(size, points, channel_axis, shared=True)
     refuse_degenerate(points, _smoothing_scalar(smoothing).astype(points.dtype))
     return points, spatial, align_corners, float(smoothing)
+
+
+def at_once(**operands: ArrayLike) -> AbstractContextManager[None]:
+    """Compute what follows when it is reached, in a function that is traced, too.
+
+    Raises a TypeError if an operand of it is traced.
+    """
+    for name, x in operands.items():
+        to_array = getattr(x, "__jax_array__", None)  # what a Flax variable holds
+        if isinstance(to_array() if to_array else x, Tracer):
+            raise TypeError(f"{name} must be concrete, got a traced one, which tps_grid takes")
+    # jax.ensure_compile_time_eval() would compile each operation of our programs for itself.
+    return jax.core.eval_context()
 
 
 def _fit_operands(target: ArrayLike, source: ArrayLike, smoothing: ArrayLike) -> _Operands:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from jaxwarp import _checks, _coords
 from jaxwarp._grids import affine_grid, homography_grid
+from jaxwarp._spline import arguments
 from jaxwarp.nn._tps import TPSGrid
 
 
@@ -257,6 +258,6 @@ class TPSTransform:
 
     def grid_maker(self, size: tuple[int, ...], align_corners: bool) -> TPSGrid:
         """Return the module from source points to a grid (N, *size, n)."""
-        with jax.ensure_compile_time_eval():
+        with arguments.at_once():
             points = self.points()
         return TPSGrid(points, size, align_corners, smoothing=self.smoothing)
