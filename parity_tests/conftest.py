@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests of a case follow each other: they share one compiled program."""
     files = ("test_values", "test_gradients", "test_transforms", "test_theorems")
     sharing = [item for item in items if item.path.stem in files]
-    others = [item for item in items if item not in set(sharing)]
+    others = [item for item in items if item.path.stem not in files]
     items[:] = sorted(sharing, key=lambda item: item.name.partition("[")[2]) + others
 
 

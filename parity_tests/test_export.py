@@ -50,7 +50,7 @@ def actual(sizes, channel_axis):
     cotangent = random.standard_normal((batch, channels, *out))
     if channel_axis == -1:
         image, cotangent = np.moveaxis(image, 1, -1), np.moveaxis(cotangent, 1, -1)
-    return [jnp.asarray(x, jnp.float32) for x in (image, grid, cotangent)]
+    return [jax.device_put(x.astype(np.float32)) for x in (image, grid, cotangent)]
 
 
 def stored_and_loaded(f, *descriptions):

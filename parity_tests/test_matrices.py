@@ -235,7 +235,7 @@ def test_points_go_where_the_matrix_takes_them(n, homogeneous, align_corners):
         matrix[None, : n + homogeneous], (1, 1, *size), out, align_corners
     )
     make = jaxwarp.homography_grid if homogeneous else jaxwarp.affine_grid
-    grid = make(theta, (1, 1, *out), align_corners)[0]
+    grid = np.asarray(make(theta, (1, 1, *out), align_corners))[0]
     pixels = np.moveaxis(np.indices(out)[::-1], 0, -1)
     back = np.concatenate([pixels, np.ones((*out, 1))], -1) @ np.linalg.inv(matrix).T
     expected = back[..., :n] / back[..., n:]

@@ -38,7 +38,7 @@ TRANSFORMS = {
 
 
 def normal(seed, *shape, dtype: DTypeLike = np.float64) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
+    return jax.device_put(np.random.default_rng(seed).normal(size=shape).astype(dtype))
 
 
 def tensor(x) -> Any:
@@ -56,13 +56,13 @@ class Says(nnx.Module):
 
 
 def says_identity(transform, dtype=jnp.float64):
-    return Says(jnp.asarray(transform.identity, dtype))
+    return Says(jax.device_put(np.asarray(transform.identity, dtype)))
 
 
 def near_identity(transform, seed=0, count=None, by=0.1):
-    identity = jnp.asarray(transform.identity)
+    identity = np.asarray(transform.identity)
     shape = identity.shape if count is None else (count, *identity.shape)
-    return jnp.broadcast_to(identity, shape) + by * normal(seed, *shape)
+    return jax.device_put(identity + by * np.asarray(normal(seed, *shape)))
 
 
 # Identity and values -----------------------------------------------------------
@@ -79,9 +79,9 @@ def test_every_family_leaves_the_image_or_reads_it_at_the_grid(name):
     n = transform.ndim
     spatial = (13, 28, 6)[:n]  # sizes whose pixel centres are not exact
     x = normal(0, 2, *spatial, 3, dtype=np.float32)
-    centers = jaxwarp.affine_grid(jnp.eye(n, n + 1)[None].astype(jnp.float32), (1, 1, *spatial))
+    centers = jaxwarp.affine_grid(np.eye(n, n + 1, dtype=np.float32)[None], (1, 1, *spatial))
 
-    layer = SpatialTransformer(Says(jnp.asarray(transform.identity, jnp.float32)), transform)
+    layer = SpatialTransformer(says_identity(transform, jnp.float32), transform)
     warped = warp(layer, x)
     np.testing.assert_array_equal(warped.image, x)
     np.testing.assert_array_equal(warped.grid, np.broadcast_to(centers, warped.grid.shape))

@@ -1,9 +1,5 @@
 """The modules in training: what is learned, what is kept, and every way to run them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -308,69 +304,3 @@ def test_orbax_restores_linen_variables(tmp_path):
         restored: Any = checkpointer.restore(tmp_path / "model", like)
     assert_same(jax.tree.map(np.asarray, restored), jax.tree.map(np.asarray, variables))
     np.testing.assert_array_equal(model.apply(restored, X), model.apply(variables, X))
-
-
-# Many devices ------------------------------------------------------------------
-
-DATA_PARALLEL = """
-import sys
-
-import jax, jax.numpy as jnp, numpy as np, optax
-from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from parity_tests.test_nn_state import make, normal
-
-mesh = jax.make_mesh((4,), ("batch",), axis_types=(getattr(AxisType, sys.argv[1]),))
-everywhere = NamedSharding(mesh, PartitionSpec())
-by_batch = NamedSharding(mesh, PartitionSpec("batch"))
-x = normal(0, 8, 12, 12, 1)
-
-def train(place):
-    model = make()
-    optimiser = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)
-    place(model, optimiser)
-
-    @nnx.jit
-    def step(model, optimiser, x):
-        loss, gradient = nnx.value_and_grad(lambda m: (m(x) ** 2).mean())(model)
-        optimiser.update(model, gradient)
-        return loss
-
-    data = jax.device_put(x, by_batch) if place is replicate else x
-    return [float(step(model, optimiser, data)) for _ in range(5)], model
-
-def replicate(*modules):
-    for module in modules:
-        nnx.update(module, jax.device_put(nnx.state(module), everywhere))
-
-alone, _ = train(lambda *modules: None)
-together, model = train(replicate)
-np.testing.assert_allclose(together, alone, rtol=1e-5)
-assert together[-1] < together[0]
-assert model.fixed_grid.matrix[...].sharding.is_equivalent_to(everywhere, 3)
-
-# Forward, no device speaks to another.
-graph, state = nnx.split(model)
-forward = jax.jit(lambda state, x: nnx.merge(graph, state)(x))
-data = jax.device_put(x, by_batch)
-text = forward.lower(state, data).compile().as_text()
-assert not any(word in text for word in ("all-", "collective")), "a collective"
-assert forward(state, data).sharding.is_equivalent_to(by_batch, 4)
-print("data parallel: ok")
-"""
-
-
-@pytest.mark.parametrize("axes", ["Auto", "Explicit"])
-def test_data_parallel_over_a_mesh(axes):
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", DATA_PARALLEL, axes],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).parent.parent,
-    )
-    assert result.stdout == "data parallel: ok\n", result.stderr

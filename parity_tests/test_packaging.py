@@ -19,26 +19,6 @@ PACKAGE = ROOT / "jaxwarp"
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "examples").rglob("*.md"))
 
 
-def modules_after_import(module):
-    code = f"import sys, {module}; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
-
-
-@pytest.mark.parametrize(
-    ("module", "absent"),
-    [
-        ("jaxwarp", {"flax", "torch"}),
-        ("jaxwarp.interop", {"flax", "torch"}),
-        ("jaxwarp.nn", {"torch"}),
-    ],
-)
-def test_import_is_light(module, absent):
-    loaded = modules_after_import(module)
-    assert module in loaded
-    assert not absent & loaded
-
-
 # Layers ----------------------------------------------------------------------
 
 

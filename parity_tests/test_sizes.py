@@ -1,7 +1,5 @@
 """Sizes in either layout, and what is said where the other one seems to be meant."""
 
-import subprocess
-import sys
 import warnings
 from typing import Any
 
@@ -148,27 +146,7 @@ def test_no_error_prints_what_is_in_an_array(name):
     assert len(str(info.value)) < 300
 
 
-# Imports ----------------------------------------------------------------------
-
-
-def test_modules_and_interop_are_there_when_asked_for_and_not_before():
-    program = """
-import sys, jaxwarp
-loaded = lambda: [m for m in ("torch", "flax") if m in sys.modules]
-assert loaded() == [], loaded()
-assert {"nn", "interop"} <= set(dir(jaxwarp))
-assert loaded() == [], loaded()
-jaxwarp.interop.from_image
-assert loaded() == [], loaded()
-jaxwarp.nn.TPSGrid
-assert loaded() == ["flax"], loaded()
-try:
-    jaxwarp.nothing
-except AttributeError as error:
-    assert str(error) == "module 'jaxwarp' has no attribute 'nothing'"
-"""
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.stderr == ""
+# Help ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

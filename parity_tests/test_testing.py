@@ -29,13 +29,6 @@ def whats(report):
     return [row.what for row in report.rows]
 
 
-@pytest.mark.parametrize("module", ["jaxwarp.testing", "jaxwarp.testing.plugin"])
-def test_import_is_light(module):
-    code = f"import sys, {module}; print({{'torch', 'flax'}} & sys.modules.keys())"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "set()\n"
-
-
 # What is compared -------------------------------------------------------------
 
 

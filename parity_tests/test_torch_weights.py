@@ -9,7 +9,7 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxwarp.interop import from_torch, load_state_dict, to_torch
+from jaxwarp.interop import from_torch, load_state_dict
 from parity_tests.harness import weights
 from parity_tests.harness.weights import F64, abstract, channels_last, close, normal, rngs
 
@@ -95,7 +95,7 @@ def test_layers_compute_the_same(name, mode):
     with torch.no_grad():
         for i, weight in enumerate([*theirs.parameters(), *theirs.buffers()]):
             if weight.is_floating_point():
-                weight.copy_(to_torch(jnp.abs(jnp.asarray(normal(i, *weight.shape)))) + 0.5)
+                weight.copy_(torch.from_numpy(np.abs(normal(i, *weight.shape))) + 0.5)
     ours = abstract(make)
     load_state_dict(ours, theirs.state_dict())
     ours.eval() if mode == "evaluation" else ours.train()

@@ -48,7 +48,7 @@ def test_equals_scipy(target: np.ndarray, smoothing: float, move: Callable) -> N
     points = np.stack([scattered(50, n, seed) + target.mean(0) for seed in (5, 6)])
     for targets in (target[None], np.stack([target, target])):
         spline = jaxwarp.tps_fit(targets, source, smoothing=smoothing)
-        ours = jaxwarp.tps_apply(spline, points)
+        ours = np.asarray(jaxwarp.tps_apply(spline, points))
         for i in range(2):
             theirs = scipy_spline(target, source[i], points[i], smoothing)
             scale = max(1.0, np.abs(theirs).max())

@@ -16,12 +16,12 @@ every_axes = pytest.mark.parametrize("axes", [1, 2, 3])
 
 
 def normal(seed, *shape, dtype="float64"):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+    return jax.device_put(np.random.default_rng(seed).normal(size=shape).astype(dtype))
 
 
 def in_layout(x, channel_axis):
     """Bring (N, C, *spatial) into the layout."""
-    return x if channel_axis == 1 else jnp.moveaxis(x, 1, -1)
+    return x if channel_axis == 1 else jax.device_put(np.moveaxis(np.asarray(x), 1, -1))
 
 
 @every_layout

@@ -8,8 +8,9 @@ from flax import nnx
 
 from jaxwarp import interop
 from parity_tests.harness.wrong_calls.row import Wrong
+from parity_tests.harness.wrong_calls.sampling import zeros
 
-PICTURE, BATCH = np.zeros((2, 2, 3)), jnp.zeros((1, 3, 2, 2))
+PICTURE, BATCH = np.zeros((2, 2, 3)), zeros(1, 3, 2, 2)
 
 TABLE = [
     Wrong(
@@ -44,28 +45,28 @@ TABLE = [
     Wrong(
         "two out",
         "interop.to_image",
-        (jnp.zeros((2, 3, 4, 4)),),
+        (zeros(2, 3, 4, 4),),
         ValueError,
         ("batch of one picture",),
     ),
     Wrong(
         "no batch out",
         "interop.to_image",
-        (jnp.zeros((3, 4, 4)),),
+        (zeros(3, 4, 4),),
         ValueError,
         ("batch of one picture",),
     ),
     Wrong(
         "int out",
         "interop.to_image",
-        (jnp.zeros((1, 3, 4, 4), int),),
+        (zeros(1, 3, 4, 4, dtype="int32"),),
         TypeError,
         ("batch must have a real",),
     ),
     Wrong(
         "to int8",
         "interop.to_image",
-        (jnp.zeros((1, 1, 2, 2)),),
+        (zeros(1, 1, 2, 2),),
         TypeError,
         ("dtype", "uint8"),
         {"dtype": "int8"},
@@ -73,7 +74,7 @@ TABLE = [
     Wrong(
         "axis 3 out",
         "interop.to_image",
-        (jnp.zeros((1, 1, 2, 2)),),
+        (zeros(1, 1, 2, 2),),
         ValueError,
         ("1 or -1",),
         {"channel_axis": 3},
@@ -109,7 +110,7 @@ TABLE = [
     Wrong(
         "int4",
         "interop.to_torch",
-        (BATCH.astype(jnp.int4),),
+        (jax.device_put(BATCH.astype(jnp.int4)),),
         ValueError,
         ("int4 cannot become a torch tensor",),
         known=True,

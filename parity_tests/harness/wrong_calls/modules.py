@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxwarp.nn import (
@@ -17,7 +18,7 @@ from jaxwarp.nn import (
 from parity_tests.harness.control_points import scattered
 from parity_tests.harness.wrong_calls.row import Wrong
 
-X = jnp.zeros((2, 8, 8, 1))
+X = np.zeros((2, 8, 8, 1), np.float32)
 nothing = cast(Any, None)
 
 
@@ -281,7 +282,7 @@ TABLE = [
     Wrong(
         "source",
         "nn.TPSGrid",
-        (jnp.ones((1, 5, 2)),),
+        (np.ones((1, 5, 2), np.float32),),
         ValueError,
         ("source",),
         call=lambda x: TPSGrid(scattered(4), (4, 4))(x),
@@ -289,7 +290,7 @@ TABLE = [
     Wrong(
         "int source",
         "nn.LearnedTPSGrid",
-        (jnp.ones((1, 4, 2), int),),
+        (np.ones((1, 4, 2), int),),
         TypeError,
         ("source must have a real floating",),
         call=lambda x: LearnedTPSGrid(scattered(4), (4, 4))(x),
@@ -297,7 +298,7 @@ TABLE = [
     Wrong(
         "learned source",
         "nn.LearnedTPSGrid",
-        (jnp.ones((1, 5, 2)),),
+        (np.ones((1, 5, 2), np.float32),),
         ValueError,
         ("source",),
         call=lambda x: LearnedTPSGrid(scattered(4), (4, 4))(x),

@@ -10,7 +10,8 @@ from parity_tests.harness.wrong_calls.row import Wrong
 
 T, S, P = (np.zeros(shape) for shape in ((2, 5, 2), (2, 5, 2), (2, 7, 2)))
 GOOD = np.stack([scattered(5), scattered(5, seed=1)])
-SPLINE = jaxwarp.tps_fit(GOOD, GOOD)
+_SIZES = (2, 2), (2,), (2, 5, 2), (2, 5, 2), (2, 3, 2)
+SPLINE = jaxwarp.ThinPlateSpline(*(jax.device_put(np.zeros(size)) for size in _SIZES))
 
 TABLE = [
     Wrong("list", "tps_fit", ([[0.0, 0.0]], S), TypeError, ("target", "got list")),
