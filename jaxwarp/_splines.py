@@ -185,7 +185,7 @@ def tps_operator(
         [[-0.5, -0.5], [0.5, -0.5]]
     """
     # Concrete points give a concrete operator, in a function that is being traced, too.
-    with arguments.at_once(target=target, smoothing=smoothing):
+    with arguments.concretely(target=target, smoothing=smoothing):
         return make_operator(
             *arguments.for_operator(target, size, align_corners, smoothing, channel_axis)
         )

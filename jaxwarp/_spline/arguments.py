@@ -1,7 +1,7 @@
 """Checks of what splines are fitted to and evaluated at.
 
 ``for_fit``, ``for_grid`` and ``for_operator`` return all that `fit`, `fit.spline_grid` and
-`operator.make_operator` take, in their order.
+`operator.make_operator` take, in their order; the last is called, and used, within `concretely`.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def for_operator(
     smoothing: float,
     channel_axis: int,
 ) -> tuple[jax.Array, tuple[int, ...], bool, float]:
-    """Return checked target points, sizes, ``align_corners`` and smoothing, within `at_once`."""
+    """Return checked target points, sizes, ``align_corners`` and smoothing."""
     points = _control_points("target", target)
     align_corners = _checks.flag("align_corners", align_corners)
     spatial = _spatial_size(size, points, channel_axis, shared=True)
@@ -60,10 +60,10 @@ def for_operator(
     return points, spatial, align_corners, float(smoothing)
 
 
-def at_once(**operands: ArrayLike) -> AbstractContextManager[None]:
-    """Compute what follows when it is reached, in a function that is traced, too.
+def concretely(**operands: ArrayLike) -> AbstractContextManager[None]:
+    """Let what is computed in this block be concrete, in a function that is traced, too.
 
-    Raises a TypeError if an operand of it is traced.
+    Raises a TypeError if one of the operands is traced.
     """
     for name, x in operands.items():
         to_array = getattr(x, "__jax_array__", None)  # what a Flax variable holds

@@ -69,7 +69,7 @@ class TPSGrid(nnx.Module):
         channel_axis: int = -1,
     ):
         # The operator is made on the host, also where the module is made in a traced function.
-        with arguments.at_once(target=target, smoothing=smoothing):
+        with arguments.concretely(target=target, smoothing=smoothing):
             points, size = _control_points(target, size, channel_axis)
             shape = (len(points), 1, *size)
             operator = make_operator(

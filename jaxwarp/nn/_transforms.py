@@ -258,6 +258,6 @@ class TPSTransform:
 
     def grid_maker(self, size: tuple[int, ...], align_corners: bool) -> TPSGrid:
         """Return the module from source points to a grid (N, *size, n)."""
-        with arguments.at_once():
+        with arguments.concretely():
             points = self.points()
         return TPSGrid(points, size, align_corners, smoothing=self.smoothing)

@@ -12,20 +12,10 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxwarp import interop
-from jaxwarp.nn import SpatialTransformer, TPSTransform
 from parity_tests.four_devices.test_sharding import collectives
+from parity_tests.test_nn_state import make, normal
 
-X = np.random.default_rng(0).normal(size=(8, 12, 12, 1)).astype(np.float32)
-
-
-class Look(nnx.Module):
-    """A small localisation network."""
-
-    def __init__(self, count: int, rngs: nnx.Rngs):
-        self.linear = nnx.Linear(144, count, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return 0.1 * nnx.tanh(self.linear(x.reshape(x.shape[0], -1)))
+X = normal(0, 8, 12, 12, 1)
 
 
 @pytest.fixture(scope="module", params=["Auto", "Explicit"])
@@ -41,7 +31,7 @@ def everywhere(mesh):
 def trained(place, x):
     """Train a transformer with buffers and parameters for five steps; return losses and it."""
     with jax.enable_x64(False):
-        model = SpatialTransformer(Look(12, nnx.Rngs(0)), TPSTransform((2, 3)), size=(6, 5))
+        model = make()
         optimiser = nnx.Optimizer(model, optax.adam(0.01), wrt=nnx.Param)
         for module in (model, optimiser):
             nnx.update(module, jax.device_put(nnx.state(module), place))
