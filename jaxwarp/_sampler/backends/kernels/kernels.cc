@@ -8,11 +8,11 @@
 // perhaps one that this processor cannot run.
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <type_traits>
 
-#include "tile.h"
+#include "planes.h"
+#include "rows.h"
 
 namespace jaxwarp {
 namespace {
@@ -48,215 +48,6 @@ Numbers<X> points_of(const Call& call, V* all, int64_t image, int64_t first) {
   return numbers<X>(call, all, image, call.points, first);
 }
 
-// Channels first: runs ----------------------------------------------------------
-
-// Not a power of two apart: what is read and what is written would have the same low bits in
-// their addresses, and wait for each other.
-template <class TileT, class T> using Runs = T[TileT::R][TileT::P * TileT::K + 16];
-
-constexpr bool kLittleEndian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
-
-// Copies `count` runs of K numbers. Two starts are read in one load: loads are what bounds this.
-template <int K, class T>
-void copy_runs(const int32_t* starts, int count, const T* from, T* __restrict to) {
-  int p = 0;
-  for (; p + 2 <= count; p += 2) {
-    int64_t both;
-    std::memcpy(&both, starts + p, sizeof(both));
-    const int64_t one = kLittleEndian ? int32_t(both) : both >> 32;
-    const int64_t two = kLittleEndian ? both >> 32 : int32_t(both);
-    std::memcpy(to + p * K, from + one, K * sizeof(T));
-    std::memcpy(to + p * K + K, from + two, K * sizeof(T));
-  }
-  for (; p < count; ++p) std::memcpy(to + p * K, from + starts[p], K * sizeof(T));
-}
-
-template <class TileT, class T>
-void read_runs(const TileT& tile, const T* plane, Runs<TileT, T>& runs) {
-  constexpr int K = TileT::K, R = TileT::R;
-  for (int r = 0; r < R && !tile.scattered; ++r) {
-    copy_runs<K>(tile.start, tile.count, plane + tile.row[r], runs[r]);
-  }
-  for (int i = 0; i < tile.odd_count; ++i) {
-    for (int t = 0; t < R * K; ++t) {
-      runs[t / K][tile.odd[i] * K + t % K] = plane[tile.odd_pixel[i][t]];
-    }
-  }
-}
-
-// What is outside is zero, whatever is there: 0 * NaN would not be.
-template <class T> inline T masked_number(T number, Mask<T> mask) {
-  Mask<T> bits;
-  std::memcpy(&bits, &number, sizeof(T));
-  bits &= mask;
-  std::memcpy(&number, &bits, sizeof(T));
-  return number;
-}
-
-template <class T> void mask_numbers(T* numbers, const Mask<T>* mask, int count) {
-  for (int i = 0; i < count; ++i) numbers[i] = masked_number(numbers[i], mask[i]);
-}
-
-// Copies one number for each point.
-template <class T>
-void copy_masked(const int32_t* starts, const Mask<T>* mask, int count, const T* from,
-                 T* __restrict to) {
-  for (int p = 0; p < count; ++p) to[p] = masked_number(from[starts[p]], mask[p]);
-}
-
-template <class T> bool all_finite(const T* numbers, int64_t count) {
-  int32_t odd = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    odd |= !(std::fabs(numbers[i]) <= std::numeric_limits<T>::max());
-  }
-  return odd == 0;
-}
-
-// Reads the runs of a channel.
-template <class TileT, class T>
-void read_plane(const TileT& tile, const T* plane, Runs<TileT, T>& runs) {
-  read_runs(tile, plane, runs);
-  for (int r = 0; tile.masked && r < TileT::R; ++r) {
-    mask_numbers(runs[r], tile.mask[r], tile.count * TileT::K);
-  }
-}
-
-// Channels last: rows -----------------------------------------------------------
-
-// Of calls within a point's loop compilers leave some standing, which costs more than what they do.
-#define JAXWARP_INLINED __attribute__((always_inline))
-
-// What a point reads or adds to. `each` calls f(pixel, place of its weight, n) for every n
-// neighbours that are next to each other: for all of them, row by row,
-template <class TileT> struct AllNeighbours {
-  static constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
-  const TileT& tile;
-  int point;
-
-  template <class F> JAXWARP_INLINED void each(F f) const {
-    const int64_t start = tile.start[point];
-    for (int r = 0; r < R; ++r) {
-      f(start + tile.row[r], (r * P + point) * K, std::integral_constant<int, K>());
-    }
-  }
-};
-
-// or for those that are inside, wherever they are.
-template <class TileT> struct ListedNeighbours {
-  int count;
-  int64_t pixel[TileT::R * TileT::K];
-  int place[TileT::R * TileT::K];
-
-  template <class F> JAXWARP_INLINED void each(F f) const {
-    for (int t = 0; t < count; ++t) f(pixel[t], place[t], std::integral_constant<int, 1>());
-  }
-};
-
-// Calls f(point, its neighbours) for every point, where some lanes are no taps, or apart.
-template <class TileT, class F> void for_each_listed(const TileT& tile, F f) {
-  constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
-  ListedNeighbours<TileT> near;
-  for (int p = 0, next_odd = 0; p < tile.count; ++p) {
-    const bool odd = next_odd < tile.odd_count && tile.odd[next_odd] == p;
-    const int32_t* odd_pixel = tile.odd_pixel[next_odd];
-    next_odd += odd;
-    near.count = 0;
-    for (int r = 0; r < R; ++r) {
-      for (int k = 0; k < K; ++k) {
-        near.pixel[near.count] = odd ? odd_pixel[r * K + k] : tile.start[p] + tile.row[r] + k;
-        near.place[near.count] = (r * P + p) * K + k;
-        near.count += !tile.masked || tile.mask[r][p * K + k];
-      }
-    }
-    f(p, near);
-  }
-}
-
-// Calls f(point, its neighbours) for every point.
-template <class TileT, class F> void for_each_point(const TileT& tile, F f) {
-  if (tile.masked || tile.odd_count) return for_each_listed(tile, f);
-  for (int p = 0; p < tile.count; ++p) f(p, AllNeighbours<TileT>{tile, p});
-}
-
-// Calls f with the number of channels: a constant for those of most pictures.
-template <class F> inline void with_channels(int64_t channels, F f) {
-  if (channels == 3) return f(std::integral_constant<int, 3>());
-  f(channels);
-}
-
-// With many channels it pays to leave out what weighs nothing.
-constexpr int kManyChannels = 16;
-
-// As many bytes as one instruction takes at once: of longer vectors GCC makes single numbers.
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
-#elif defined(__AVX__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
-
-// n numbers that one instruction takes at once, wherever they are in memory.
-template <class T, int n> struct LanesOf {
-  typedef T type __attribute__((vector_size(n * sizeof(T)), aligned(alignof(T))));
-};
-template <class T> struct LanesOf<T, 1> { using type = T; };
-template <class T, int n> using Lanes = typename LanesOf<T, n>::type;
-template <class T> constexpr int kMostLanes = kVectorBytes / int(sizeof(T));
-template <class T> constexpr int kFewLanes = 16 / int(sizeof(T));
-
-template <int n, class T> inline const Lanes<T, n>& lanes(const T* from) {
-  return *reinterpret_cast<const Lanes<T, n>*>(from);
-}
-template <int n, class T> inline Lanes<T, n>& lanes(T* from) {
-  return *reinterpret_cast<Lanes<T, n>*>(from);
-}
-
-// Calls f(first, count) for pieces of the channels: of n each, then of n / 2, down to one.
-template <int n, class F>
-JAXWARP_INLINED inline void in_pieces(int64_t channels, F f, int64_t first = 0) {
-  for (; first + n <= channels; first += n) f(first, std::integral_constant<int, n>());
-  if constexpr (n > 1) in_pieces<n / 2>(channels, f, first);
-}
-
-// The sum of what lanes hold.
-template <int n, class T> inline T add_lanes(const Lanes<T, n>& sums) {
-  T lane[n];
-  lanes<n>(lane) = sums;
-  for (int half = n / 2; half; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  }
-  return lane[0];
-}
-
-// Adds to the dot products of `row` with `count` others, one after the other in memory, what
-// whole pieces of n channels give; returns how many channels are done.
-template <int n, int count, class T>
-JAXWARP_INLINED inline int64_t dot_pieces(const T* rows, const T* row, int64_t channels, int64_t c,
-                                          T* dots) {
-  if (c + n > channels) return c;
-  Lanes<T, n> sums[count] = {};
-  for (; c + n <= channels; c += n) {
-    for (int k = 0; k < count; ++k) {
-      sums[k] += lanes<n>(rows + k * channels + c) * lanes<n>(row + c);
-    }
-  }
-  for (int k = 0; k < count; ++k) dots[k] += add_lanes<n, T>(sums[k]);
-  return c;
-}
-
-// The dot products of `row` with `count` others, one after the other in memory.
-template <int count, class T>
-JAXWARP_INLINED inline void dot_rows(const T* rows, const T* row, int64_t channels, T* dots) {
-  T dot[count] = {};
-  int64_t c = dot_pieces<kMostLanes<T>, count>(rows, row, channels, 0, dot);
-  c = dot_pieces<kFewLanes<T>, count>(rows, row, channels, c, dot);
-  for (; c < channels; ++c) {
-    for (int k = 0; k < count; ++k) dot[k] += rows[k * channels + c] * row[c];
-  }
-  for (int k = 0; k < count; ++k) dots[k] = dot[k];
-}
-
 // The operations ----------------------------------------------------------------
 
 template <class T, Mode mode, int N> struct Sample {
@@ -271,6 +62,7 @@ template <class T, Mode mode, int N> struct Sample {
       if (tile.shifted) builder.mask(tile);
       return copy_planes(tile, pixels, out);
     }
+    if (!call.channels_last && builder.is_plain() && weigh_all_pairs(tile, pixels, out)) return;
     builder.weigh(image, first, tile);
     if (call.channels_last) {
       if (tile.shifted && call.channels >= kManyChannels) builder.mask(tile);
@@ -308,6 +100,41 @@ template <class T, Mode mode, int N> struct Sample {
       for (int i = 0; i < tile.odd_count; ++i) to[tile.odd[i]] = from[tile.odd_pixel[i][0]];
       if (tile.masked) mask_numbers(to, tile.mask[0], tile.count);
     }
+  }
+
+  // Returns whether that was possible. What weighs nothing has added nothing, or something that is
+  // not finite and must be masked.
+  static bool weigh_all_pairs(const TileT& tile, const Numbers<const T>& pixels,
+                              const Numbers<T>& out) {
+    if (!reads_pairs(tile)) return false;
+    for (int64_t c = 0; c < pixels.channels; ++c) {
+      weigh_pairs(tile, pixels.plane(c), out.plane(c));
+      if (tile.shifted && !all_finite(out.plane(c), tile.count)) return false;
+    }
+    return true;
+  }
+
+  static void weigh_pairs(const TileT& tile, const T* plane, T* __restrict out) {
+    const T* one = tile.axis[N - 1].weight[0][0];
+    const T* two = tile.axis[N - 1].weight[0][K - 1];
+    for_few_points<T>(tile.count, [&](int p, auto few) JAXWARP_INLINED {
+      constexpr int n = few;
+      const Starts<n> starts(tile.start + p);
+      Lanes<T, n> sum = {};
+      for (int r = 0; r < R; ++r) {
+        const auto pairs = read_pairs<T>(starts, plane + tile.row[r]);
+        const auto row = lanes<n>(one + p) * pairs.first + lanes<n>(two + p) * pairs.second;
+        sum += N == 1 ? row : weight_of_row<n>(tile, r, p) * row;
+      }
+      lanes<n>(out + p) = sum;
+    });
+  }
+
+  // The product of the weights on the axes before the last, of n points.
+  template <int n> static Lanes<T, n> weight_of_row(const TileT& tile, int r, int p) {
+    if constexpr (N < 3) return lanes<n>(tile.axis[0].weight[0][r % K] + p);
+    const auto& two = tile.axis[N - 2].weight[0][r % K];
+    return lanes<n>(tile.axis[0].weight[0][r / K] + p) * lanes<n>(two + p);
   }
 
   static void weigh_runs(const TileT& tile, const Runs<TileT, T>& runs, T* __restrict out) {
@@ -444,7 +271,8 @@ template <class T, Mode mode, int N> struct Splat {
 template <class T, Mode mode, int N> struct Correlate {
   using TileT = Tile<T, mode, N>;
   static constexpr int K = TileT::K, R = TileT::R, P = TileT::P;
-  using Dots = T[R][P * K];  // each neighbour's, with the values of its point
+  using Dots = T[R][P * K];  // each neighbour's, with the values of its point: lanes side by side
+                             // as weights are or, from pairs, first ones before second ones
 
   static void run(const Call& call, const TileBuilder<T, mode, N>& builder, int64_t image,
                   int64_t first, TileT& tile) {
@@ -459,7 +287,12 @@ template <class T, Mode mode, int N> struct Correlate {
       dot(call, tile, pixels, values, dots);
     }
     T* out = static_cast<T*>(call.out) + (image * call.points + first) * call.terms;
-    for (int m = 0; m < call.terms; ++m) weigh_dots(builder, m, tile, dots, out + m, call.terms);
+    const auto weigh = in_pairs(call, tile) ? weigh_dots<true> : weigh_dots<false>;
+    for (int m = 0; m < call.terms; ++m) weigh(builder, m, tile, dots, out + m, call.terms);
+  }
+
+  static bool in_pairs(const Call& call, const TileT& tile) {
+    return !call.channels_last && call.channels > 0 && reads_pairs(tile);
   }
 
   static void dot(const Call& call, const TileT& tile, const Numbers<const T>& pixels,
@@ -477,20 +310,32 @@ template <class T, Mode mode, int N> struct Correlate {
 
   static void dot_planes(const TileT& tile, const Numbers<const T>& pixels,
                          const Numbers<const T>& values, Dots& dots) {
-    Runs<TileT, T> runs;
     for (int64_t c = 0; c < pixels.channels; ++c) {
-      read_plane(tile, pixels.plane(c), runs);
-      if (c == 0) {
-        dot_runs<true>(tile, runs, values.plane(c), dots);
-      } else {
-        dot_runs<false>(tile, runs, values.plane(c), dots);
-      }
+      const auto dot = reads_pairs(tile) ? (c == 0 ? dot_pairs<true> : dot_pairs<false>)
+                                         : (c == 0 ? dot_runs<true> : dot_runs<false>);
+      dot(tile, pixels.plane(c), values.plane(c), dots);
     }
   }
 
   template <bool begins>
-  static void dot_runs(const TileT& tile, const Runs<TileT, T>& runs, const T* values,
-                       Dots& dots) {
+  static void dot_pairs(const TileT& tile, const T* plane, const T* values, Dots& dots) {
+    for_few_points<T>(tile.count, [&](int p, auto few) JAXWARP_INLINED {
+      constexpr int n = few;
+      const Starts<n> starts(tile.start + p);
+      const Lanes<T, n> value = lanes<n>(values + p);
+      for (int r = 0; r < R; ++r) {
+        const auto pairs = read_pairs<T>(starts, plane + tile.row[r]);
+        T *one = dots[r] + p, *two = one + tile.count;
+        lanes<n>(one) = (begins ? Lanes<T, n>{} : lanes<n>(one)) + value * pairs.first;
+        lanes<n>(two) = (begins ? Lanes<T, n>{} : lanes<n>(two)) + value * pairs.second;
+      }
+    });
+  }
+
+  template <bool begins>
+  static void dot_runs(const TileT& tile, const T* plane, const T* values, Dots& dots) {
+    Runs<TileT, T> runs;
+    read_plane(tile, plane, runs);
     T lanes[P * K];
     for (int p = 0; p < tile.count; ++p) {
       for (int k = 0; k < K; ++k) lanes[p * K + k] = values[p];
@@ -514,18 +359,20 @@ template <class T, Mode mode, int N> struct Correlate {
     });
   }
 
+  template <bool in_pairs>
   static void weigh_dots(const TileBuilder<T, mode, N>& builder, int m, const TileT& tile,
                          const Dots& dots, T* out, int stride) {
     T factor[P], sums[P], row[P];
     for (int p = 0; p < tile.count; ++p) factor[p] = 1;
     builder.chain(m, tile, factor);
     const auto& lane = tile.axis[N - 1].weight[builder.order(m, N - 1)];
+    const int point = in_pairs ? 1 : K, next = in_pairs ? tile.count : 1;
     for (int r = 0; r < R; ++r) {
       builder.weigh_row(m, r, tile, factor, row);
       const bool begins = r == 0;
       for (int p = 0; p < tile.count; ++p) {
         T dot = 0;
-        for (int k = 0; k < K; ++k) dot += lane[k][p] * dots[r][p * K + k];
+        for (int k = 0; k < K; ++k) dot += lane[k][p] * dots[r][p * point + k * next];
         sums[p] = (begins ? T(0) : sums[p]) + row[p] * dot;
       }
     }
@@ -542,13 +389,15 @@ template <class F> void run_on(const Threads& threads, int64_t count, F f) {
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Calls f(first, count) for tiles of the points [begin, end) of an image. The points of a tile
-// share a window.
+// Calls f(first, count) for tiles of the points [begin, end) of an image, about as large as each
+// other and of whole vectors as far as can be. The points of a tile share a window.
 template <int P, class F> void for_each_tile(const Call& call, int64_t begin, int64_t end, F f) {
   const int64_t shared = call.windows ? call.points / call.windows : call.points;
   for (int64_t first = begin; first < end;) {
     const int64_t window_end = (first / shared + 1) * shared;
-    const int count = int(std::min({int64_t(P), end - first, window_end - first}));
+    const int64_t left = std::min(end, window_end) - first;
+    const int64_t even = divide_up(divide_up(left, divide_up(left, P)), 8) * 8;
+    const int count = int(std::min(left, even));
     f(first, count);
     first += count;
   }

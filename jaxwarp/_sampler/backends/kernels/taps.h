@@ -89,10 +89,8 @@ template <class T> inline Moved<T> keep_resolved(T p, T slope) {
 
 template <class T, Padding> struct Finite;
 template <class T> struct Finite<T, kZeros> {
-  static Moved<T> of(T p, T slope, T) {
-    const bool finite = std::fabs(p) <= std::numeric_limits<T>::max();
-    return {finite ? p : T(-4), finite ? slope : T(0)};
-  }
+  // Four pixels out every tap of every mode is outside, where nothing depends on the place.
+  static Moved<T> of(T p, T slope, T extent) { return {clamp<T>(p, -4, extent + 3), slope}; }
 };
 template <class T> struct Finite<T, kBorder> {
   // Four pixels out every tap of every mode is the edge pixel, so nothing is lost. NaN is the first
@@ -189,8 +187,9 @@ template <class T, Mode mode> inline void weigh_lanes(T t, int order, T* w) {
   if (mode == kNearest) {
     w[0] = (order == 0) & (t == 0) ? T(1) : T(0);
   } else if (order == 0) {
-    w[0] = std::max(std::min(1 - t, 1 + t), T(0));
-    w[1] = std::max(std::min(t, 2 - t), T(0));
+    const T one = std::min(1 - t, 1 + t), two = std::min(t, 2 - t);
+    w[0] = one > 0 ? one : T(0);  // one instruction, as std::max is not
+    w[1] = two > 0 ? two : T(0);
   } else {
     const T one = order == 1 ? T(1) : T(0);
     w[0] = (t < -1) | (t >= 1) ? T(0) : t < 0 ? one : -one;
@@ -241,6 +240,10 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
   }
 
  private:
+  // Whether `move` leaves nothing more than four pixels outside.
+  static constexpr bool is_near = padding == kZeros || padding == kBorder ||
+                                  (padding == kReflection && mode != kBicubic);
+
   // Axis values in registers: compilers do not know that the arrays are not these.
   struct Where {
     T extent, add, unit, offset, low, span;
@@ -259,7 +262,7 @@ template <class T, Mode mode, Padding padding, int N, int P> class TapFinder {
       return mode == kNearest ? std::nearbyint(position) : std::floor(position);
     }
     int32_t lowest(T anchor) const {
-      return int32_t(clamp<T>(anchor, -4, extent + 3)) + kLowest;
+      return int32_t(is_near ? anchor : clamp<T>(anchor, -4, extent + 3)) + kLowest;
     }
   };
 
