@@ -185,15 +185,15 @@ template <class T, Mode mode> inline void weigh_taps(T t, int order, T* w) {
 // the nearest pixel): it tells each lane's weight, and so whether it is a tap at all.
 template <class T, Mode mode> inline void weigh_lanes(T t, int order, T* w) {
   if (mode == kNearest) {
-    w[0] = (order == 0) & (t == 0) ? T(1) : T(0);
+    w[0] = ((order == 0) & (t == 0)) ? T(1) : T(0);
   } else if (order == 0) {
     const T one = std::min(1 - t, 1 + t), two = std::min(t, 2 - t);
     w[0] = one > 0 ? one : T(0);  // one instruction, as std::max is not
     w[1] = two > 0 ? two : T(0);
   } else {
     const T one = order == 1 ? T(1) : T(0);
-    w[0] = (t < -1) | (t >= 1) ? T(0) : t < 0 ? one : -one;
-    w[1] = (t < 0) | (t >= 2) ? T(0) : t < 1 ? one : -one;
+    w[0] = ((t < -1) | (t >= 1)) ? T(0) : t < 0 ? one : -one;
+    w[1] = ((t < 0) | (t >= 2)) ? T(0) : t < 1 ? one : -one;
   }
 }
 
