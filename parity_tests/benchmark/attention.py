@@ -58,7 +58,11 @@ def row(attention: Attention, direction: str) -> Row:
     if direction != "forward":
         f, theirs = _with_gradients(f), partial(_torch_with_gradients, tensors)
     program = Program(f, *map(jnp.asarray, (*maps, where, weights)))
-    note = "torch: as transformers writes it, without its CUDA kernel"
+    note = (
+        "torch: as transformers writes it, without its CUDA kernel. jaxwarp: its program asks for "
+        "the memory under temp MB in one piece; where malloc gives that back to the system after "
+        "each call, most of the time goes into fetching it anew, and a second run may differ much."
+    )
     name = f"attention: {direction}"
     return Row(name, str(attention), {"torch": theirs, "jaxwarp": program}, note)
 
