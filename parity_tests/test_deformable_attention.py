@@ -13,8 +13,6 @@ from flax import nnx
 
 from jaxwarp.interop import load_state_dict
 
-transformers = pytest.importorskip("transformers")
-
 WIDTH, HEADS, POINTS, QUERIES = 16, 4, 3, 5
 SIZES = ((6, 8), (3, 4), (2, 2))
 
@@ -30,6 +28,7 @@ def _settings(monkeypatch):
 
 def modules():
     """Return transformers' module, with random weights in float64, and ours with the same."""
+    transformers = pytest.importorskip("transformers")  # here, as its import takes a second
     from transformers.models.deformable_detr import modeling_deformable_detr as deformable_detr
 
     config = transformers.DeformableDetrConfig(

@@ -109,10 +109,10 @@ def test_a_transformer_takes_either_kind_of_size():
 # Nobody prints an array -------------------------------------------------------
 
 SECRET = 0.12345
-X: Any = jnp.full((1, 2, 4, 5), SECRET)
-FLOW: Any = jnp.full((1, 2, 4, 5), SECRET)
-GRID: Any = jnp.full((1, 4, 5, 2), SECRET)
-POINTS: Any = jnp.asarray(SECRET * np.random.default_rng(0).normal(size=(1, 5, 2)))
+X: Any = jax.device_put(np.full((1, 2, 4, 5), SECRET))
+FLOW: Any = jax.device_put(np.full((1, 2, 4, 5), SECRET))
+GRID: Any = jax.device_put(np.full((1, 4, 5, 2), SECRET))
+POINTS: Any = jax.device_put(SECRET * np.random.default_rng(0).normal(size=(1, 5, 2)))
 WRONG_ORDER = {
     "grid as mode": lambda: jaxwarp.grid_sample(X, GRID, GRID),
     "grid as padding": lambda: jaxwarp.grid_sample(X, GRID, "nearest", GRID),

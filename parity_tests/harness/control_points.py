@@ -1,7 +1,6 @@
 """Control points of every kind, and SciPy's splines through them."""
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
 
 # SciPy's names for the kernels of 1, 2 and 3 axes.
 KERNELS = {1: "cubic", 2: "thin_plate_spline", 3: "linear"}
@@ -9,6 +8,8 @@ KERNELS = {1: "cubic", 2: "thin_plate_spline", 3: "linear"}
 
 def scipy_spline(target, source, points, smoothing=0.0):
     """SciPy's float64 answer for one batch element."""
+    from scipy.interpolate import RBFInterpolator  # here, as its import takes most of a second
+
     target, source, points = (np.asarray(x, np.float64) for x in (target, source, points))
     kernel = KERNELS[target.shape[1]]
     return RBFInterpolator(target, source, kernel=kernel, degree=1, smoothing=smoothing)(points)

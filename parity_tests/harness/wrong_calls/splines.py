@@ -1,7 +1,6 @@
 """Wrong calls of thin-plate splines."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxwarp
@@ -78,7 +77,7 @@ TABLE = [
             ("steps must be an integer, got an array of dtype",),
             {"steps": x},
         )
-        for x in (np.ones(1), np.array([7]), np.array(7), jnp.asarray(7))
+        for x in (np.ones(1), np.array([7]), np.array(7), jax.device_put(7))
     ),
     Wrong("size", "tps_grid", (T, S, (2, 1, 4)), ValueError, ("size", "4 entries", "2-D")),
     Wrong("size's batch", "tps_grid", (T, S, (3, 1, 4, 4)), ValueError, ("size", "batch")),
