@@ -42,21 +42,20 @@ def test_contenders_compute_the_same(shape, direction):
 
 
 @pytest.mark.parametrize(
-    ("make", "arguments"),
+    "row",
     [
-        (splines.free, ("forward", (9, 12), 16)),
-        (splines.free, ("forward+backward", (9, 12), 16)),
-        (splines.fixed, ((9, 12), 16)),
+        splines.free("forward", (9, 12), 16),
+        splines.free("forward+backward", (9, 12), 16),
+        splines.fixed((9, 12), 16),
         *(
-            (patches.row, (patches.Scene((2, 3, 20, 30), 5, 12), direction, order, None))
+            patches.row(patches.Scene((2, 3, 20, 30), 5, 12), direction, order, None)
             for direction in sampling.DIRECTIONS
             for order in patches.ORDERS
         ),
     ],
-    ids=str,
+    ids=lambda row: f"{row.group}, {row.name}",
 )
-def test_splines_and_patches_compute_the_same(make, arguments):
-    row = make(*arguments)
+def test_splines_and_patches_compute_the_same(row):
     expected = _arrays(row.contenders["torch"]())
     ours = _arrays(row.contenders["jaxwarp"]())
     for a, b in zip(ours, expected, strict=True):
