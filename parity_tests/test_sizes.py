@@ -109,6 +109,7 @@ def test_a_transformer_takes_either_kind_of_size():
 # Nobody prints an array -------------------------------------------------------
 
 SECRET = 0.12345
+# NumPy makes them: what is made while tests are collected, every worker makes.
 X: Any = jax.device_put(np.full((1, 2, 4, 5), SECRET))
 FLOW: Any = jax.device_put(np.full((1, 2, 4, 5), SECRET))
 GRID: Any = jax.device_put(np.full((1, 4, 5, 2), SECRET))

@@ -140,6 +140,7 @@ TABLE = [
     Wrong(
         "lists",
         "interop.load_state_dict",
+        # Shapes only: what is made while tests are collected, every worker makes.
         (nnx.eval_shape(lambda: nnx.Linear(1, 1, rngs=nnx.Rngs(0))), {"weight": [[1.0]]}),
         TypeError,
         ("must be a dense torch.Tensor, got list",),

@@ -102,8 +102,8 @@ template <class T, Mode mode, int N> struct Sample {
     }
   }
 
-  // Returns whether that was possible. What weighs nothing has added nothing, or something that is
-  // not finite and must be masked.
+  // Weighs the pairs of every channel. Returns false where runs must do it: for other modes, and
+  // where what weighs nothing may have added something that is not finite.
   static bool weigh_all_pairs(const TileT& tile, const Numbers<const T>& pixels,
                               const Numbers<T>& out) {
     if (!reads_pairs(tile)) return false;
@@ -132,9 +132,13 @@ template <class T, Mode mode, int N> struct Sample {
 
   // The product of the weights on the axes before the last, of n points.
   template <int n> static Lanes<T, n> weight_of_row(const TileT& tile, int r, int p) {
-    if constexpr (N < 3) return lanes<n>(tile.axis[0].weight[0][r % K] + p);
-    const auto& two = tile.axis[N - 2].weight[0][r % K];
-    return lanes<n>(tile.axis[0].weight[0][r / K] + p) * lanes<n>(two + p);
+    if constexpr (N < 3) {
+      return lanes<n>(tile.axis[0].weight[0][r % K] + p);
+    } else {
+      const auto& one = tile.axis[0].weight[0][r / K];
+      const auto& two = tile.axis[1].weight[0][r % K];
+      return lanes<n>(one + p) * lanes<n>(two + p);
+    }
   }
 
   static void weigh_runs(const TileT& tile, const Runs<TileT, T>& runs, T* __restrict out) {

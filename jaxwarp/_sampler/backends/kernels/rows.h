@@ -1,4 +1,4 @@
-// Rows: reading an image whose channels come last, one point at a time.
+// Rows: an image whose channels come last, one point at a time. A pixel is a row of numbers.
 
 #pragma once
 
