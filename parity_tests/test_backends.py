@@ -315,11 +315,11 @@ def test_batches_that_int32_cannot_number_are_left_to_others(op):
 
 
 @pytest.mark.parametrize("padding", ["zeros", "border"])
-@pytest.mark.parametrize("channels", [3, 7, 31])
+@pytest.mark.parametrize("channels", [2, 3, 7, 16, 31])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_channels_are_computed_alike_in_both_layouts(op, mode, channels, padding):
-    """The kernels take channels that lie side by side in pieces, but three at once."""
+    """The kernels take channels that lie side by side in pieces, but two or three at once."""
     first = Case(op, mode, 2, padding, False, channels=channels)
     some = {name: np.array(x) for name, x in operands(first).items()}
     pixels = some["values" if op == "splat" else "image"].reshape(-1)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "lanes.h"
@@ -63,8 +64,9 @@ template <class TileT, class F> void for_each_point(const TileT& tile, F f) {
   for (int p = 0; p < tile.count; ++p) f(p, AllNeighbours<TileT>{tile, p});
 }
 
-// Calls f with the number of channels: a constant for those of most pictures.
+// Calls f with the number of channels: a constant for those of flows and of most pictures.
 template <class F> inline void with_channels(int64_t channels, F f) {
+  if (channels == 2) return f(std::integral_constant<int, 2>());
   if (channels == 3) return f(std::integral_constant<int, 3>());
   f(channels);
 }
@@ -79,38 +81,65 @@ JAXWARP_INLINED inline void in_pieces(int64_t channels, F f, int64_t first = 0) 
   if constexpr (n > 1) in_pieces<n / 2>(channels, f, first);
 }
 
-// The sum of what lanes hold.
-template <int n, class T> inline T add_lanes(const Lanes<T, n>& sums) {
-  T lane[n];
-  lanes<n>(lane) = sums;
-  for (int half = n / 2; half; half /= 2) {
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+template <class T> using Few = Lanes<T, kFewLanes<T>>;
+
+// Adds the halves of a vector until it has few lanes. Number by number, GCC 12 makes of 64 bytes
+// what takes three times as long as the products.
+template <int n, class T> JAXWARP_INLINED inline Few<T> fold(const Lanes<T, n>& sums) {
+  if constexpr (n == kFewLanes<T>) {
+    return sums;
+  } else {
+    Lanes<T, n / 2> half[2];
+    std::memcpy(half, &sums, sizeof(sums));
+    return fold<n / 2, T>(half[0] + half[1]);
   }
-  return lane[0];
 }
 
-// Adds to the dot products of `row` with `count` others, one after the other in memory, what
-// whole pieces of n channels give; returns how many channels are done.
+// The sums of neighbouring lanes: those of a before those of b.
+template <class T> JAXWARP_INLINED inline Few<T> add_neighbours(Few<T> a, Few<T> b) {
+  if constexpr (kFewLanes<T> == 2) {
+    return JAXWARP_CHOOSE(a, b, 0, 2) + JAXWARP_CHOOSE(a, b, 1, 3);
+  } else {
+    return JAXWARP_CHOOSE(a, b, 0, 2, 4, 6) + JAXWARP_CHOOSE(a, b, 1, 3, 5, 7);
+  }
+}
+
+// Each vector's sum, for 1, 2 or 4 of them.
+template <int count, class T>
+JAXWARP_INLINED inline void add_lanes(const Few<T> (&sums)[count], T* dots) {
+  for (int k = 0; k < count; k += 2) {
+    const int other = k + 1 < count ? k + 1 : k;
+    auto two = add_neighbours<T>(sums[k], sums[other]);
+    if (kFewLanes<T> == 4) two = add_neighbours<T>(two, two);
+    dots[k] = two[0];
+    if (other != k) dots[other] = two[1];
+  }
+}
+
+// Adds to `sums` the products of `row` and `count` others, one after the other in memory, for
+// whole pieces of n channels; returns how many channels are done.
 template <int n, int count, class T>
 JAXWARP_INLINED inline int64_t dot_pieces(const T* rows, const T* row, int64_t channels, int64_t c,
-                                          T* dots) {
+                                          Few<T> (&sums)[count]) {
   if (c + n > channels) return c;
-  Lanes<T, n> sums[count] = {};
+  Lanes<T, n> more[count] = {};
   for (; c + n <= channels; c += n) {
     for (int k = 0; k < count; ++k) {
-      sums[k] += lanes<n>(rows + k * channels + c) * lanes<n>(row + c);
+      more[k] += lanes<n>(rows + k * channels + c) * lanes<n>(row + c);
     }
   }
-  for (int k = 0; k < count; ++k) dots[k] += add_lanes<n, T>(sums[k]);
+  for (int k = 0; k < count; ++k) sums[k] += fold<n, T>(more[k]);
   return c;
 }
 
 // The dot products of `row` with `count` others, one after the other in memory.
 template <int count, class T>
 JAXWARP_INLINED inline void dot_rows(const T* rows, const T* row, int64_t channels, T* dots) {
+  Few<T> sums[count] = {};
+  int64_t c = dot_pieces<kMostLanes<T>, count>(rows, row, channels, 0, sums);
+  c = dot_pieces<kFewLanes<T>, count>(rows, row, channels, c, sums);
   T dot[count] = {};
-  int64_t c = dot_pieces<kMostLanes<T>, count>(rows, row, channels, 0, dot);
-  c = dot_pieces<kFewLanes<T>, count>(rows, row, channels, c, dot);
+  if (c > 0) add_lanes<count, T>(sums, dot);
   for (; c < channels; ++c) {
     for (int k = 0; k < count; ++k) dot[k] += rows[k * channels + c] * row[c];
   }
