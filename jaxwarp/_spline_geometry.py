@@ -30,8 +30,8 @@ def bending_energy(spline: ThinPlateSpline) -> Float[Array, " N"]:
         >>> import jax.numpy as jnp
         >>> from jaxwarp import bending_energy, tps_fit
         >>> target = jnp.array([[[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]])
-        >>> bending_energy(tps_fit(target, 2 * target + 1)).round(4)
-        Array([0.], dtype=float32)
+        >>> abs(bending_energy(tps_fit(target, 2 * target + 1))) < 1e-5
+        Array([ True], dtype=bool)
         >>> twist = jnp.array([[0.1, 0.0], [-0.1, 0.0], [-0.1, 0.0], [0.1, 0.0]])
         >>> bending_energy(tps_fit(target, target + twist)).round(4)
         Array([0.3626], dtype=float32)
