@@ -17,6 +17,7 @@ import zlib
 from functools import cache, partial
 from typing import Any
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +28,7 @@ from jaxwarp._layout import Layout
 from jaxwarp._sampler import Rule, SampleSpec
 from jaxwarp._sampler.backends import BACKENDS, cpu, forced, portable
 from jaxwarp._sampler.interpolation import KERNELS
-from parity_tests.harness import quickly
+from parity_tests.harness import native_calls, quickly
 
 OPERATIONS = ("sample", "splat", "correlate")
 MODES = ("nearest", "bilinear", "bicubic")
@@ -331,6 +332,36 @@ def test_channels_are_computed_alike_in_both_layouts(op, mode, channels, padding
     theirs = np.asarray(jax.jit(lambda x: getattr(backend, op)(x, spec))(last))
     theirs = theirs if op == "correlate" else np.moveaxis(theirs, -1, 1)
     np.testing.assert_allclose(theirs, ours, rtol=1e-12, atol=1e-12)
+
+
+def instruction_sets() -> list[str]:
+    """Name those of this processor that there are kernels for, the best first."""
+    library = cpu._load()[0]
+    if library is None:
+        return []
+    names = map(library.jaxwarp_instruction_set, itertools.count())
+    return [name.decode() for name in itertools.takewhile(bool, names)]
+
+
+@pytest.mark.skipif(len(instruction_sets()) < 2, reason="all there are is tested above")
+@hypothesis.settings(native_calls.SETTINGS, max_examples=300)
+@hypothesis.given(native_calls.ANY_CALL)
+def test_every_instruction_set_computes_the_same(call):
+    """Whoever builds a wheel has the best of their processor tested, and users another."""
+    hypothesis.assume(call.window != "bits")  # windows of any size have slopes of any size
+    library = cpu._load()[0]
+    best, *others = (call.run(library, i) for i in range(len(instruction_sets())))
+    slopes = np.array(call.shape[0]) / 2 if call.options["normalized"] else 1.0
+    steepest = np.maximum(1.0, np.prod(slopes**call.orders, axis=-1)).max()
+    largest = np.max(np.abs(best), initial=1.0, where=np.isfinite(best))
+    for other in others:
+        allowed = 1000 * np.finfo(best.dtype).eps * steepest * largest
+        np.testing.assert_allclose(other, best, rtol=0, atol=allowed)
+
+
+def test_the_best_instruction_set_runs():
+    assert bool(instruction_sets()) == NATIVE
+    assert not NATIVE or cpu.instruction_set() == instruction_sets()[0]
 
 
 # Which one runs ----------------------------------------------------------------

@@ -55,7 +55,7 @@ def instruction_set() -> str:
 def _tell(library: ctypes.CDLL) -> bytes:
     tell = library.jaxwarp_instruction_set
     tell.restype = ctypes.c_char_p
-    return tell() or b""
+    return tell(0) or b""
 
 
 def library_path() -> Path | None:

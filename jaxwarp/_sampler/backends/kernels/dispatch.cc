@@ -1,13 +1,14 @@
 // Chooses the kernels that this processor can run, and runs them on XLA's threads.
 //
-// `jaxwarp_run` is what XLA calls; `jaxwarp_call` does the same on one thread without XLA, for
-// tests.
+// `jaxwarp_run` is what XLA calls; `jaxwarp_call` does the same on one thread without XLA, with the
+// kernels for any instruction set that this processor has, for tests.
 
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "call.h"
 #include "xla/ffi/api/ffi.h"
@@ -26,25 +27,27 @@ struct Choice {
 JAXWARP_DECLARE(kernels_v3)
 JAXWARP_DECLARE(kernels_v4)
 
-Choice choose() {
+std::vector<Choice> find_choices() {
   __builtin_cpu_init();
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                   __builtin_cpu_supports("bmi2");
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512cd");
-  if (v4) return {"x86-64-v4", kernels_v4};
-  return v3 ? Choice{"x86-64-v3", kernels_v3} : Choice{nullptr, nullptr};
+  std::vector<Choice> all;
+  if (v4) all.push_back({"x86-64-v4", kernels_v4});
+  if (v3) all.push_back({"x86-64-v3", kernels_v3});
+  return all;
 }
 #else
 JAXWARP_DECLARE(kernels_native)
-Choice choose() { return {"native", kernels_native}; }
+std::vector<Choice> find_choices() { return {{"native", kernels_native}}; }
 #endif
 
-// Without a name where this processor can run none of them.
-const Choice& chosen() {
-  static const Choice choice = choose();
-  return choice;
+// Those that this processor can run, the best one first.
+const std::vector<Choice>& choices() {
+  static const std::vector<Choice> all = find_choices();
+  return all;
 }
 
 // Threads -----------------------------------------------------------------------
@@ -175,7 +178,7 @@ ffi::Error run(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Result<ffi::A
   call.window = static_cast<const int32_t*>(data[kWindow]);
   call.out = out->untyped_data();
   const Threads threads{pool.num_threads(), run_on_pool, &pool};
-  chosen().kernels(call, threads);
+  choices().front().kernels(call, threads);
   return ffi::Error::Success();
 }
 
@@ -202,11 +205,16 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 
 extern "C" {
 
-JAXWARP_EXPORT const char* jaxwarp_instruction_set() { return jaxwarp::chosen().name; }
+// The best instruction set, the next best (i = 1), ...; null after the last.
+JAXWARP_EXPORT const char* jaxwarp_instruction_set(int32_t i) {
+  const auto& all = jaxwarp::choices();
+  return i < int32_t(all.size()) ? all[i].name : nullptr;
+}
 
-JAXWARP_EXPORT void jaxwarp_call(const jaxwarp::Call* call, int64_t threads) {
+JAXWARP_EXPORT void jaxwarp_call(const jaxwarp::Call* call, int64_t threads,
+                                 int32_t instruction_set) {
   const jaxwarp::Threads alone{threads, jaxwarp::run_on_pool, nullptr};
-  jaxwarp::chosen().kernels(*call, alone);
+  jaxwarp::choices()[instruction_set].kernels(*call, alone);
 }
 
 }
