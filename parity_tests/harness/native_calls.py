@@ -126,14 +126,15 @@ SHAPES = st.tuples(
     st.integers(1, 3),  # images
     st.sampled_from((0, 1, 2, 15, 16, 17, 255, 256, 257, 600)),  # points
 )
-ORDERS = st.one_of(  # of derivatives, for each term and axis
+ORDERS = st.one_of(  # of the derivative, for each term along each of three axes
     st.just([(0, 0, 0)]),
     st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=3),
 )
 COORDINATES = st.sampled_from(("near", "bits", "far"))
 WINDOWS = st.sampled_from(("none", "within", "bits", "shared"))
-SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
-SETTINGS = settings(deadline=None, database=None, suppress_health_check=SLOW)
+# A call takes its time, with up to 600 points of three images, but no more than that.
+_LARGE = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
+SETTINGS = settings(deadline=None, database=None, suppress_health_check=_LARGE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +151,7 @@ class AnyCall:
 
     @property
     def orders(self) -> np.ndarray:
-        """Of the derivative, (terms, axes)."""
+        """Along the axes that there are, (terms, axes)."""
         return np.array(self.all_orders)[:, : len(self.shape[0])]
 
     def run(self, library: ctypes.CDLL, instruction_set: int = 0) -> np.ndarray:

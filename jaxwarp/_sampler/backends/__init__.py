@@ -74,7 +74,7 @@ def backend_of(platform: str = "cpu") -> str:
         return name if _from_environment() is None else f"{name} ({_VARIABLE})"
     reason = cpu.why_not()
     return (
-        f"cpu (native kernels, {cpu.instruction_set()})"
+        f"cpu (native kernels, {cpu.instruction_sets()[0]})"
         if reason is None
         else f"portable ({reason})"
     )

@@ -44,18 +44,18 @@ def why_not() -> str | None:
     return _load()[1]
 
 
-def instruction_set() -> str:
-    """Name the instruction set that was chosen for this processor."""
+def instruction_sets() -> list[str]:
+    """Name those that there are kernels for and this processor has; the first is used."""
     library, reason = _load()
     if library is None:
         raise RuntimeError(reason)
-    return _tell(library).decode()
+    return _tell(library)
 
 
-def _tell(library: ctypes.CDLL) -> bytes:
-    tell = library.jaxwarp_instruction_set
+def _tell(library: ctypes.CDLL) -> list[str]:
+    tell = library.jaxwarp_instruction_sets
     tell.restype = ctypes.c_char_p
-    return tell(0) or b""
+    return tell().decode().split()
 
 
 def library_path() -> Path | None:

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "call.h"
@@ -205,10 +206,16 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(
 
 extern "C" {
 
-// The best instruction set, the next best (i = 1), ...; null after the last.
-JAXWARP_EXPORT const char* jaxwarp_instruction_set(int32_t i) {
-  const auto& all = jaxwarp::choices();
-  return i < int32_t(all.size()) ? all[i].name : nullptr;
+// Their names, the best one's first, with a space between.
+JAXWARP_EXPORT const char* jaxwarp_instruction_sets() {
+  static const std::string names = [] {
+    std::string all;
+    for (const auto& choice : jaxwarp::choices()) {
+      all.append(all.empty() ? "" : " ").append(choice.name);
+    }
+    return all;
+  }();
+  return names.c_str();
 }
 
 JAXWARP_EXPORT void jaxwarp_call(const jaxwarp::Call* call, int64_t threads,

@@ -83,8 +83,8 @@ JAXWARP_INLINED inline void in_pieces(int64_t channels, F f, int64_t first = 0) 
 
 template <class T> using Few = Lanes<T, kFewLanes<T>>;
 
-// Adds the halves of a vector until it has few lanes. Number by number, GCC 12 makes of 64 bytes
-// what takes three times as long as the products.
+// Adds the halves of a vector until it has few lanes. With a loop over the numbers of 64 bytes, as
+// GCC 12 compiles it, a dot product took twice as long.
 template <int n, class T> JAXWARP_INLINED inline Few<T> fold(const Lanes<T, n>& sums) {
   if constexpr (n == kFewLanes<T>) {
     return sums;
